@@ -1,0 +1,50 @@
+"""Labels and annotations under `kvpool.dev/`, and the names of what a pool owns."""
+
+POOL = "kvpool.dev/pool"
+ROLE = "kvpool.dev/role"
+TEMPLATE_HASH = "kvpool.dev/template-hash"
+SLOT = "kvpool.dev/slot"
+
+ROLE_ENGINE = "engine"
+ROLE_ROUTER = "router"
+
+DRAINING = "kvpool.dev/draining"
+"""Annotation on an engine Pod, an RFC 3339 time: since then routers send it nothing new."""
+DATA_PARALLEL_SIZE = "kvpool.dev/data-parallel-size"
+"""Annotation on an engine Pod: how many workers (DP ranks) it is."""
+KV_EVENTS_ENDPOINTS = "kvpool.dev/kv-events-endpoints"
+"""Annotation that overrides an engine Pod's derived endpoints: a JSON list of {"events", "replay"}, one a rank."""
+BUILDER_REVISION = "kvpool.dev/builder-revision"
+"""Annotation on an engine Pod: the revision of the manifest builder that made it."""
+POD_SPEC = "kvpool.dev/applied-template"
+"""Annotation on an engine Pod: the template it was made from, so that a replacement can say what changed."""
+CONFIG_HASH = "kvpool.dev/config-hash"
+"""Annotation on the router's Pod template: a changed configuration rolls the Deployment."""
+
+ROUTABLE_GATE = "kvpool.dev/routable"
+"""Readiness gate and Pod condition: routers have replayed this engine's KV events, or the time for it ran out."""
+
+ENGINE_CONTAINER = "engine"
+ROUTER_CONTAINER = "router"
+
+FIELD_MANAGER_CHILDREN = "kvpool-operator"
+FIELD_MANAGER_STATUS = "kvpool-operator-status"
+FIELD_MANAGER_DRAIN = "kvpool-operator-drain"
+
+
+def engine_selector(pool: str) -> dict[str, str]:
+    """Labels that every engine Pod of the pool carries."""
+    return {POOL: pool, ROLE: ROLE_ENGINE}
+
+
+def router_selector(pool: str) -> dict[str, str]:
+    """Labels that every router Pod of the pool carries."""
+    return {POOL: pool, ROLE: ROLE_ROUTER}
+
+
+def router_name(pool: str) -> str:
+    return f"{pool}-router"
+
+
+def admin_secret_name(pool: str) -> str:
+    return f"{pool}-admin"

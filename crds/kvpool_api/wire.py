@@ -1,0 +1,162 @@
+"""What operator and router say to each other: the router's configuration, and its admin answers.
+
+Both ends validate with these models, so a change of one side that the other does not know fails a test, not a pool.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from kvpool_api.meta import ApiModel
+from kvpool_api.spec import Strategy
+
+ENGINE_HTTP_PORT = 8000
+ROUTER_HTTP_PORT = 8000
+ROUTER_ADMIN_PORT = 8001
+HTTP_PORT_NAME = "http"
+ADMIN_PORT_NAME = "admin"
+EVENTS_PORT_NAME = "kv-events"
+REPLAY_PORT_NAME = "kv-replay"
+
+ROUTER_CONFIG_PATH = "/etc/kvpool/router/router.json"
+ADMIN_TOKEN_PATH = "/etc/kvpool/admin/token"  # noqa: S105 - a path
+
+
+class TokenizerConfig(ApiModel):
+    """Where the router finds the model's tokenizer; with neither it asks an engine's `/tokenize`."""
+
+    path: str | None = None
+    """A folder with tokenizer.json and tokenizer_config.json."""
+    hub_name: str | None = None
+    """The model's name on the hub."""
+    hub_revision: str | None = None
+    chat_template_path: str | None = None
+    """A file with a chat template that replaces the model's own."""
+
+
+class RouterConfig(ApiModel):
+    """The router's one configuration file, rendered by the operator into the ConfigMap `<pool>-router`."""
+
+    pool: str
+    namespace: str
+    model: str
+    served_names: list[str] = []
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    block_tokens: int
+    strategy: Strategy = Strategy.CACHE_AWARE
+    max_body_bytes: int
+    sync_timeout_s: float
+    """How long readiness may wait for the event plane."""
+    prediction_ttl_s: float = 60.0
+    """How long "this prompt was just sent there" counts before an event confirms it."""
+    metrics_interval_s: float = 5.0
+    """How often each engine's metrics are read."""
+    kept_decisions: int = 1000
+
+
+class EventState(StrEnum):
+    """How far the map of one worker can be trusted."""
+
+    EXACT = "EXACT"
+    """Every event since its start, or since a clean snapshot, is applied."""
+    DEGRADED = "DEGRADED"
+    """Something is missing; a replay is under way, or the buffer no longer holds it."""
+    APPROXIMATE = "APPROXIMATE"
+    """No events: predictions only."""
+
+
+class WorkerState(ApiModel):
+    """One worker, as one router sees it."""
+
+    pod: str
+    pod_uid: str
+    dp_rank: int
+    url: str
+    events: EventState
+    events_reason: str
+    """One sentence: why this state."""
+    synced: bool
+    """Subscribed and replayed since this process of the engine started, whatever came of it."""
+    blocks: int
+    last_sequence: int | None
+    lag_ms: float | None
+    """Age of the newest batch when it was applied."""
+    gaps: int
+    skipped_events: int
+    ready: bool
+    draining: bool
+    in_flight: int
+    queued_prefill_tokens: int
+    running: int | None
+    waiting: int | None
+    kv_usage_percent: float | None
+    circuit_open: bool = False
+
+
+class WindowFacts(ApiModel):
+    """Sums over the last five minutes of finished requests."""
+
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    predicted_tokens: int
+    errors: int
+    ttft_p50_ms: float | None
+    ttft_p90_ms: float | None
+
+
+class RouterState(ApiModel):
+    """`GET /state` on the admin port."""
+
+    router: str
+    ready: bool
+    ready_reason: str
+    tokenizer: str
+    """Which implementation is in use and from where."""
+    strategy: Strategy
+    queue: int
+    """Requests that no worker has yet."""
+    window: WindowFacts
+    workers: list[WorkerState]
+
+
+class CandidateCost(ApiModel):
+    """What placing the request on one worker was expected to cost, in seconds, part by part."""
+
+    pod: str
+    dp_rank: int
+    cost_s: float
+    parts_s: dict[str, float]
+    cached_tokens: int
+    predicted_tokens: int
+
+
+class Decision(ApiModel):
+    """Why a request went where it went. Holds no prompt content."""
+
+    request_id: str
+    time: str
+    """RFC 3339."""
+    path: str
+    strategy: Strategy
+    prompt_tokens: int | None
+    """Null where the prompt could not be tokenized."""
+    pod: str | None
+    dp_rank: int | None
+    reason: str
+    candidates: list[CandidateCost]
+    predicted_cached_tokens: int | None
+    cached_tokens: int | None
+    """What the engine reported, once known."""
+    ttft_ms: float | None
+    attempts: Annotated[int, Field(ge=0)]
+    outcome: str
+    """`in flight`, `ok`, `client gone`, or the error's code."""
+
+
+class Decisions(ApiModel):
+    """`GET /decisions` on the admin port, newest first."""
+
+    router: str
+    decisions: list[Decision]

@@ -1,0 +1,135 @@
+"""`Cluster`: what the operator needs of a Kubernetes API, and no more.
+
+Two implementations stand behind it: one talks to an API server, the other keeps the objects in memory and runs Pods as
+child processes on this machine. One contract suite holds both to the same behaviour.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pydantic import JsonValue
+
+Manifest = dict[str, JsonValue]
+
+
+class ClusterError(Exception):
+    """Base of what a cluster answers instead of a result; the text is for people."""
+
+
+class Conflict(ClusterError):
+    """Another field manager owns a field that was applied without force; names the manager and the fields."""
+
+
+class NotFound(ClusterError):
+    """No such object (or not with that uid)."""
+
+
+class Expired(ClusterError):
+    """The resource version is too old to watch from: list again."""
+
+
+class Unavailable(ClusterError):
+    """The API cannot answer now; the call may be repeated."""
+
+
+class Refused(ClusterError):
+    """The API server's own words about an object it does not accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource type."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One object."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects of one kind, and the resource version at which they were read."""
+
+    items: tuple[Manifest, ...]
+    resource_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    object: Manifest
+
+
+POOL = Kind("kvpool.dev/v1alpha1", "InferencePool", "inferencepools")
+POD = Kind("v1", "Pod", "pods")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+EVENT = Kind("v1", "Event", "events")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+
+KINDS = {
+    kind.kind: kind
+    for kind in (
+        POOL,
+        POD,
+        SERVICE,
+        CONFIG_MAP,
+        SECRET,
+        SERVICE_ACCOUNT,
+        EVENT,
+        DEPLOYMENT,
+        ROLE,
+        ROLE_BINDING,
+        DISRUPTION_BUDGET,
+        NETWORK_POLICY,
+    )
+}
+
+
+class Cluster(Protocol):
+    """The objects of a cluster. Every call may raise Unavailable."""
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
+    ) -> Manifest:
+        """Server-side apply: create the object or merge these fields into it, owned by `manager`.
+
+        Fields that the manager applied before and now leaves out are removed. A call that changes nothing moves neither
+        resourceVersion nor generation. Raises Conflict (without force), Refused, and NotFound for a subresource.
+        """
+        ...
+
+    async def get(self, ref: Ref) -> Manifest:
+        """The object as it is now. Raises NotFound."""
+        ...
+
+    async def list(self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str]) -> Listing:
+        """Objects that carry all of `labels`; `namespace=None` means all namespaces."""
+        ...
+
+    async def delete(self, ref: Ref, *, uid: str, grace_s: int | None = None) -> None:
+        """Delete exactly the object with this uid, with its own grace period unless told. Raises NotFound."""
+        ...
+
+    def watch(
+        self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
+    ) -> AsyncIterator[Change]:
+        """Changes after `resource_version`, for ever. Raises Expired: list again and watch from there."""
+        ...
