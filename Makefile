@@ -1,0 +1,50 @@
+# Sets up with the standard library's venv and pip alone; versions come from requirements/*.lock, with hashes.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+RING ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench generate lock tiny-model clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 7 minutes)
+	$(PY) -m kvpool_cli.demo
+
+test: $(VENV)/dev ## Check and test; RING=unit|embedded|vllm|all installs what that ring needs and runs it alone
+	$(PY) tests/rings.py $(RING)
+
+check: $(VENV)/dev ## Format, lint, types and layers only
+	$(PY) tests/rings.py check
+
+bench: $(VENV)/dev ## Run every benchmark in its quick form
+	$(PY) -m benchmarks.index --quick
+	$(PY) -m benchmarks.proxy --quick
+
+generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml
+	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml
+
+lock: $(VENV)/dev ## Renew requirements/*.lock
+	$(VENV)/bin/uv pip compile $(LOCK) --all-extras pyproject.toml -o requirements/runtime.lock
+	$(VENV)/bin/uv pip compile $(LOCK) --all-extras --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+tiny-model: $(VENV)/dev ## Make the small random model that examples/cpu-vllm.yaml serves (installs vLLM for CPU first)
+	$(PY) tests/vllm/environment.py
+
+clean: ## Remove the environment and everything that runs left behind
+	rm -rf $(VENV) .kvpool .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/runtime: requirements/runtime.lock pyproject.toml
+	@echo "Setting up $(VENV) (about half a minute)"
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.lock $(VENV)/runtime
+	@echo "Adding the tools for tests (about half a minute)"
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
