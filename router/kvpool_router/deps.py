@@ -1,0 +1,36 @@
+"""What the door works with; nothing of it is made there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvpool_router.breaker import Breaker
+from kvpool_router.decisions import DecisionLog, Observer
+from kvpool_router.load import Load
+from kvpool_router.pick import PrefixMap
+from kvpool_router.proxy import Engines
+from kvpool_router.score.protocol import Strategy
+from kvpool_router.tokens.protocol import Tokenizer
+from kvpool_router.workers import Roster
+
+
+@dataclass(slots=True)
+class DoorDeps:
+    """Everything that one router's requests share."""
+
+    names: tuple[str, ...]
+    """Model names that clients may ask for; the first is the pool's own."""
+    max_body_bytes: int
+    block_tokens: int
+    roster: Roster
+    tokenizer: Tokenizer
+    cache: PrefixMap
+    load: Load
+    strategy: Strategy
+    breaker: Breaker
+    engines: Engines
+    decisions: DecisionLog
+    observer: Observer
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that only grow; the one clock of cache map, load and breaker."""
+    wall_clock: Callable[[], float] = time.time

@@ -1,0 +1,75 @@
+"""Requests that need no placement: any worker answers alike, or only one can."""
+
+from kvpool_router.asgi import Receive, Scope, Send, cancelled_when_gone, respond
+from kvpool_router.deps import DoorDeps
+from kvpool_router.owners import ResponseOwners
+from kvpool_router.pick import eligible
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, outgoing, rank_header, relay, target_of
+from kvpool_router.requests.body import read_body
+from kvpool_router.requests.paths import Endpoint, Placement, stored_id
+from kvpool_router.sse import EventStream
+from kvpool_router.unavailable import MAX_ATTEMPTS, no_worker, owner_gone
+from kvpool_router.workers import Worker, WorkerId
+
+
+class Forwarding:
+    """`/v1/models`, `/tokenize`, `/detokenize` and stored responses."""
+
+    def __init__(self, deps: DoorDeps, owners: ResponseOwners) -> None:
+        self._deps = deps
+        self._owners = owners
+        self._turn = 0
+
+    async def serve(self, endpoint: Endpoint, request_id: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request.
+
+        Raises Refusal: nobody can answer it.
+        Raises ClientGone: nobody waits for it.
+        """
+        body = await read_body(receive, scope["headers"], self._deps.max_body_bytes)
+        request = outgoing(
+            scope["method"], target_of(scope), scope["headers"], request_id.decode(), body if body else None
+        )
+        async with cancelled_when_gone(receive):
+            answer = await self._ask(endpoint, scope["path"], request)
+            try:
+                await _deliver(endpoint, answer, request_id, send)
+            finally:
+                answer.response.close()
+
+    async def _ask(self, endpoint: Endpoint, path: str, request: Outgoing) -> Answer:
+        deps = self._deps
+        tried: dict[WorkerId, str] = {}
+        while len(tried) < MAX_ATTEMPTS:
+            pool = eligible(deps.roster.accepting(), tried, deps.breaker, deps.clock())
+            worker = self._owner(path) if endpoint.placement is Placement.STICKY else self._next(pool, tried)
+            try:
+                return await deps.engines.ask(worker.url, request, rank_header(worker, deps.roster.workers))
+            except EngineFailed as failed:
+                tried[worker.id] = str(failed)
+                deps.observer.retried(worker.id, str(failed))
+                if endpoint.placement is Placement.STICKY:
+                    raise owner_gone(worker.id, str(failed)) from None
+        raise no_worker(tried)
+
+    def _next(self, pool: list[Worker], tried: dict[WorkerId, str]) -> Worker:
+        if not pool:
+            raise no_worker(tried)
+        self._turn += 1
+        return pool[self._turn % len(pool)]
+
+    def _owner(self, path: str) -> Worker:
+        """Even while it drains: what it stored is nowhere else."""
+        owner = self._owners.owner(stored_id(path))
+        for worker in self._deps.roster.workers:
+            if worker.id == owner and worker.ready:
+                return worker
+        raise owner_gone(owner, "it has left the pool")
+
+
+async def _deliver(endpoint: Endpoint, answer: Answer, request_id: bytes, send: Send) -> None:
+    if not answer.streams:
+        await respond(send, answer.status, answer.headers(request_id), answer.first)
+        return
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(request_id)})
+    await relay(answer, EventStream(endpoint.dialect, drops_usage=False), endpoint.dialect, send)

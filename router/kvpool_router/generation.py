@@ -1,0 +1,190 @@
+"""One prompt from its body to the last byte of its answer."""
+
+from dataclasses import dataclass, field
+
+from kvpool_router.asgi import ClientGone, Receive, Scope, Send, cancelled_when_gone, respond
+from kvpool_router.decisions import CLIENT_GONE, IN_FLIGHT, OK, Record
+from kvpool_router.deps import DoorDeps
+from kvpool_router.load import Ticket
+from kvpool_router.owners import ResponseOwners
+from kvpool_router.pick import eligible, holdings, views
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, outgoing, rank_header, relay, target_of
+from kvpool_router.requests.body import read_body
+from kvpool_router.requests.paths import RESPONSES, Endpoint
+from kvpool_router.requests.peek import peek
+from kvpool_router.requests.prompts import TokenIds
+from kvpool_router.requests.refusal import Dialect, Refusal, shortened
+from kvpool_router.requests.request import InferenceRequest
+from kvpool_router.requests.usage import usage_of
+from kvpool_router.score.protocol import RequestView
+from kvpool_router.sse import EventStream
+from kvpool_router.tokens.protocol import Untokenizable
+from kvpool_router.unavailable import MAX_ATTEMPTS, no_worker, owner_gone
+from kvpool_router.workers import Worker, WorkerId
+
+_GUESSED_BYTES_PER_TOKEN = 4
+_MOST_GUESSED_TOKENS = 16_384
+
+
+@dataclass(slots=True)
+class _Job:
+    """One prompt on its way."""
+
+    endpoint: Endpoint
+    request: InferenceRequest
+    request_id: bytes
+    outgoing: Outgoing
+    record: Record
+    tokens: list[TokenIds] = field(default_factory=list)
+    """One a prompt; empty where they cannot be told."""
+    prompt_tokens: int = 0
+    """Over all prompts; a guess where they cannot be told."""
+    tried: dict[WorkerId, str] = field(default_factory=dict)
+    """Workers that failed before their first byte, and how."""
+
+
+class Generation:
+    """Placement and delivery of everything that an engine has to compute."""
+
+    def __init__(self, deps: DoorDeps, owners: ResponseOwners) -> None:
+        self._deps = deps
+        self._owners = owners
+
+    async def serve(self, endpoint: Endpoint, request_id: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request.
+
+        Raises Refusal: the request is wrong, or nobody can answer it; nothing has been sent yet.
+        Raises ClientGone: nobody waits for it any more; its engine has been told.
+        """
+        deps = self._deps
+        arrived = deps.clock()
+        body = await read_body(receive, scope["headers"], deps.max_body_bytes)
+        request = peek(endpoint.path, body)
+        self._check_model(request.model)
+        out = outgoing("POST", target_of(scope), scope["headers"], request_id.decode(), body)
+        record = Record(request_id.decode(), arrived, deps.wall_clock(), endpoint.path, None)
+        job = _Job(endpoint, request, request_id, out, record)
+        deps.decisions.begin(record)
+        try:
+            async with cancelled_when_gone(receive):
+                await self._serve(job, send)
+        except ClientGone:
+            record.outcome = CLIENT_GONE
+            raise
+        except Refusal as refusal:
+            record.outcome = refusal.kind
+            raise
+        finally:
+            if record.outcome == IN_FLIGHT:
+                record.outcome = "broken off"
+            deps.decisions.finish(record, deps.clock())
+            deps.observer.finished(record)
+
+    def _check_model(self, model: str | None) -> None:
+        if model is None or model in self._deps.names:
+            return
+        known = ", ".join(self._deps.names)
+        raise Refusal(404, f"The model `{shortened(model)}` does not exist. This pool serves: {known}.", param="model")
+
+    async def _serve(self, job: _Job, send: Send) -> None:
+        await self._tokenize(job)
+        while True:
+            worker, ticket = self._place(job)
+            answer: Answer | None = None
+            try:
+                answer = await self._ask(job, worker)
+                if answer is not None:
+                    await self._deliver(job, ticket, answer, send)
+                    return
+            finally:
+                usage = job.record.usage
+                self._deps.load.done(
+                    ticket, self._deps.clock(), output_tokens=None if usage is None else usage.output_tokens
+                )
+                if answer is not None:
+                    answer.response.close()
+
+    async def _tokenize(self, job: _Job) -> None:
+        try:
+            for prompt in job.request.prompts:
+                job.tokens.append(await self._deps.tokenizer.encode(prompt))
+        except Untokenizable as why:
+            job.tokens.clear()
+            job.prompt_tokens = min(len(job.request.raw) // _GUESSED_BYTES_PER_TOKEN, _MOST_GUESSED_TOKENS)
+            self._deps.observer.opaque(job.endpoint.path, str(why))
+            job.record.reason = f"placed by load: {why}"
+            return
+        job.prompt_tokens = job.record.prompt_tokens = sum(len(ids) for ids in job.tokens) // 4
+
+    def _place(self, job: _Job) -> tuple[Worker, Ticket]:
+        """Chooses and books in one step, without a pause in which the books could change."""
+        deps = self._deps
+        now = deps.clock()
+        pool = self._pool(job, now)
+        namespace = job.request.namespace
+        matches = [deps.cache.match(ids, namespace, now) for ids in job.tokens]
+        held = holdings([len(ids) // 4 for ids in job.tokens], matches, deps.block_tokens)
+        seen = views(pool, deps.load, held, now)
+        choice = deps.strategy(RequestView(job.prompt_tokens), seen, now)
+        worker, view = pool[choice.index], seen[choice.index]
+        for ids in job.tokens:
+            deps.cache.sent(worker.id, ids, namespace, now)
+        ticket = deps.load.sent(
+            worker.id, job.prompt_tokens, view.predicted_tokens, streams=job.request.stream, now=now
+        )
+        deps.breaker.sending(worker.id, now)
+        record = job.record
+        record.worker, record.choice, record.pool = worker.id, choice, seen
+        record.reason = record.reason if not job.tokens else choice.reason
+        record.attempts += 1
+        record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
+        deps.observer.placed(record, now - record.arrived_at)
+        return worker, ticket
+
+    def _pool(self, job: _Job, now: float) -> list[Worker]:
+        deps = self._deps
+        pool = eligible(deps.roster.accepting(), job.tried, deps.breaker, now)
+        if job.request.previous_response_id is not None:
+            owner = self._owners.owner(job.request.previous_response_id)
+            pool = [each for each in pool if each.id == owner]
+            if not pool:
+                raise owner_gone(owner, job.tried.get(owner, "it takes no requests now"))
+        if not pool or len(job.tried) >= MAX_ATTEMPTS:
+            raise no_worker(job.tried)
+        return pool
+
+    async def _ask(self, job: _Job, worker: Worker) -> Answer | None:
+        """The worker's answer, or None where another worker may be asked."""
+        deps = self._deps
+        try:
+            answer = await deps.engines.ask(worker.url, job.outgoing, rank_header(worker, deps.roster.workers))
+        except EngineFailed as failed:
+            job.tried[worker.id] = str(failed)
+            deps.breaker.failed(worker.id, deps.clock())
+            deps.observer.retried(worker.id, str(failed))
+            return None
+        deps.breaker.succeeded(worker.id)
+        return answer
+
+    async def _deliver(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
+        record = job.record
+        if job.endpoint.path == RESPONSES:
+            self._owners.learn(answer.first, ticket.worker)
+        if answer.streams:
+            await self._stream(job, ticket, answer, send)
+            return
+        if answer.status < 400:
+            record.usage = usage_of(answer.first)
+        record.outcome = OK if answer.status < 400 else str(answer.status)
+        await respond(send, answer.status, answer.headers(job.request_id), answer.first)
+
+    async def _stream(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
+        deps, record, dialect = self._deps, job.record, job.endpoint.dialect
+        now = deps.clock()
+        deps.load.first_token(ticket, now)
+        record.ttft_s = now - record.arrived_at
+        events = EventStream(dialect, drops_usage=dialect is Dialect.OPENAI and not job.request.include_usage)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(job.request_id)})
+        broken = await relay(answer, events, dialect, send)
+        record.usage = events.usage()
+        record.outcome = OK if broken is None else "engine broke off"

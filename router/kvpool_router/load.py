@@ -1,0 +1,256 @@
+"""What each worker has been given and not yet done, as the proxy sees it: exact for this router, and in step with it.
+
+    sent ──> queued: prefill not done ──first token──> decoding ──done──> gone
+
+An engine prefills in the order of arrival, so the first token of one request also tells that those before it are
+prefilled. That closes the books of requests that are not streamed, whose first token is never seen; until then they
+count as prefilled when their prediction runs out.
+"""
+
+from dataclasses import dataclass
+
+from kvpool_router.calibration import Burst, Calibration, Rates
+from kvpool_router.workers import WorkerId
+
+_SAME_STEP = 0.2
+"""A first token that comes within this share of its own prefill time after the one before was in the same step."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One request at one worker, from `sent` until `done`."""
+
+    worker: WorkerId
+    prompt_tokens: int
+    held_tokens: int
+    """Prompt tokens that the worker was expected to have."""
+    streams: bool
+    sent_at: float
+    prefill_s: float
+    due_at: float
+    first_token_at: float | None = None
+    finished: bool = False
+    prefill_clock: float = 0.0
+    running_area: float = 0.0
+    context_area: float = 0.0
+
+    @property
+    def new_tokens(self) -> int:
+        return self.prompt_tokens - self.held_tokens
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One worker's books."""
+
+    queue: dict[int, Ticket]
+    """Requests before their first token, in order of arrival, by identity."""
+    queued_tokens: int = 0
+    queued_s: float = 0.0
+    decoding: int = 0
+    context_tokens: int = 0
+    head_since: float = 0.0
+    """When the engine can have begun with the head of the queue."""
+    head_in_step: bool = False
+    """The head came while the engine was only decoding, and waits for the end of a step."""
+    last_sent: float = float("-inf")
+    foreign_running: int = 0
+    foreign_waiting: int = 0
+    ticked_at: float = 0.0
+    running_area: float = 0.0
+    context_area: float = 0.0
+    prefill_clock: float = 0.0
+    """Seconds spent on prefill so far, as seen between first tokens."""
+    burst: Burst | None = None
+    """The newest observation, held back until it is known whether the next first token belongs to the same step."""
+
+    def tick(self, now: float) -> None:
+        elapsed = now - self.ticked_at
+        self.running_area += elapsed * self.decoding
+        self.context_area += elapsed * self.context_tokens
+        self.ticked_at = now
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One worker's load at one moment, as a strategy sees it."""
+
+    queued_requests: int
+    queued_tokens: int
+    queued_s: float
+    """Prefill seconds still ahead of a new request."""
+    running: int
+    context_tokens: int
+    in_flight: int
+    last_sent: float
+
+
+class Load:
+    """Requests in flight per worker. No clock inside; O(1) a call."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+        self._desks: dict[WorkerId, _Desk] = {}
+
+    def rates(self, worker: WorkerId) -> Rates:
+        return self._calibration.rates(worker)
+
+    def sent(self, worker: WorkerId, prompt_tokens: int, held_tokens: int, *, streams: bool, now: float) -> Ticket:
+        """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache."""
+        desk = self._desk(worker, now)
+        rates = self._calibration.rates(worker)
+        prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
+        ahead = self._ahead_s(desk, now)
+        ticket = Ticket(
+            worker, prompt_tokens, held_tokens, streams, now, prefill_s, now + ahead + prefill_s + rates.overhead_s
+        )
+        if not desk.queue:
+            self._close_burst(worker, desk)
+            desk.head_since = now
+            desk.head_in_step = desk.decoding > 0
+        desk.queue[id(ticket)] = ticket
+        desk.queued_tokens += ticket.new_tokens
+        desk.queued_s += prefill_s
+        desk.last_sent = now
+        return ticket
+
+    def first_token(self, ticket: Ticket, now: float) -> None:
+        """The first chunk of a streamed answer came."""
+        desk = self._desk(ticket.worker, now)
+        if id(ticket) not in desk.queue:
+            return
+        covered = [ticket]
+        for other in list(desk.queue.values()):
+            if other is ticket:
+                break
+            if not other.streams:
+                covered.append(other)
+        self._observe(desk, covered, ticket, now)
+        for each in covered:
+            self._prefilled(desk, each, now)
+
+    def done(self, ticket: Ticket, now: float, *, output_tokens: int | None = None) -> None:
+        """The answer ended, in whichever way. Idempotent."""
+        if ticket.finished:
+            return
+        ticket.finished = True
+        desk = self._desk(ticket.worker, now)
+        if desk.queue.pop(id(ticket), None) is not None:
+            self._off_queue(desk, ticket, now)
+            return
+        self._observe_gap(desk, ticket, now, output_tokens)
+        desk.decoding -= 1
+        desk.context_tokens -= ticket.prompt_tokens
+
+    def observed(self, worker: WorkerId, running: int, waiting: int, now: float) -> None:
+        """The engine's own counts: what exceeds ours came through other routers."""
+        desk = self._desk(worker, now)
+        desk.foreign_running = max(0, running - desk.decoding - len(desk.queue))
+        desk.foreign_waiting = max(0, waiting - len(desk.queue))
+
+    def drop(self, worker: WorkerId) -> None:
+        """The worker is gone; tickets still out are closed without it."""
+        self._desks.pop(worker, None)
+        self._calibration.forget(worker)
+
+    def standing(self, worker: WorkerId, now: float) -> Standing:
+        desk = self._desk(worker, now)
+        queued, foreign = len(desk.queue), desk.foreign_waiting
+        ahead = self._ahead_s(desk, now)
+        if foreign:
+            ahead += foreign * (desk.queued_s / queued if queued else self._calibration.rates(worker).overhead_s)
+        return Standing(
+            queued + foreign,
+            desk.queued_tokens,
+            ahead,
+            desk.decoding + desk.foreign_running,
+            desk.context_tokens,
+            queued + desk.decoding,
+            desk.last_sent,
+        )
+
+    def in_flight(self, worker: WorkerId) -> int:
+        """Requests sent to the worker whose answers have not ended."""
+        desk = self._desks.get(worker)
+        return 0 if desk is None else len(desk.queue) + desk.decoding
+
+    def queued_tokens(self, worker: WorkerId) -> int:
+        """Uncached prompt tokens sent to the worker and not yet prefilled."""
+        desk = self._desks.get(worker)
+        return 0 if desk is None else desk.queued_tokens
+
+    def _desk(self, worker: WorkerId, now: float) -> _Desk:
+        desk = self._desks.get(worker)
+        if desk is None:
+            desk = self._desks[worker] = _Desk({}, ticked_at=now)
+        desk.tick(now)
+        self._expire(desk, now)
+        return desk
+
+    def _expire(self, desk: _Desk, now: float) -> None:
+        while desk.queue:
+            head = next(iter(desk.queue.values()))
+            if head.streams or head.due_at > now:
+                return
+            self._prefilled(desk, head, now)
+
+    @staticmethod
+    def _ahead_s(desk: _Desk, now: float) -> float:
+        """Queued work less what the head can have got done since it began."""
+        if not desk.queue:
+            return 0.0
+        head = next(iter(desk.queue.values()))
+        return max(0.0, desk.queued_s - min(now - desk.head_since, head.prefill_s))
+
+    def _prefilled(self, desk: _Desk, ticket: Ticket, now: float) -> None:
+        del desk.queue[id(ticket)]
+        self._off_queue(desk, ticket, now)
+        desk.decoding += 1
+        desk.context_tokens += ticket.prompt_tokens
+        ticket.first_token_at = now
+        ticket.prefill_clock = desk.prefill_clock
+        ticket.running_area, ticket.context_area = desk.running_area, desk.context_area
+
+    @staticmethod
+    def _off_queue(desk: _Desk, ticket: Ticket, now: float) -> None:
+        desk.queued_tokens -= ticket.new_tokens
+        desk.queued_s = max(0.0, desk.queued_s - ticket.prefill_s) if desk.queue else 0.0
+        desk.head_since = now
+        desk.head_in_step = False
+
+    def _observe(self, desk: _Desk, covered: list[Ticket], ticket: Ticket, now: float) -> None:
+        elapsed = now - desk.head_since
+        desk.prefill_clock += elapsed
+        new = sum(each.new_tokens for each in covered)
+        attention = sum(each.new_tokens * (each.held_tokens + each.new_tokens * 0.5) for each in covered)
+        held = desk.burst
+        if held is not None and elapsed < _SAME_STEP * sum(each.prefill_s for each in covered):
+            desk.burst = Burst(
+                held.elapsed_s + elapsed,
+                held.requests + len(covered),
+                held.new_tokens + new,
+                held.attention + attention,
+                held.running,
+                held.context_tokens,
+                held.waited_for_step,
+            )
+            return
+        self._close_burst(ticket.worker, desk)
+        desk.burst = Burst(elapsed, len(covered), new, attention, desk.decoding, desk.context_tokens, desk.head_in_step)
+
+    def _close_burst(self, worker: WorkerId, desk: _Desk) -> None:
+        if desk.burst is not None:
+            self._calibration.observe_burst(worker, desk.burst)
+            desk.burst = None
+
+    def _observe_gap(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int | None) -> None:
+        """Decode speed from one whole stream: its length less the prefill seconds that fell into it."""
+        if not ticket.streams or ticket.first_token_at is None or output_tokens is None or output_tokens < 2:
+            return
+        whole = now - ticket.first_token_at
+        decoding_s = whole - (desk.prefill_clock - ticket.prefill_clock)
+        if whole <= 0.0 or decoding_s < 0.2 * whole:
+            return
+        running = (desk.running_area - ticket.running_area) / whole
+        context = (desk.context_area - ticket.context_area) / whole
+        self._calibration.observe_gap(ticket.worker, decoding_s / (output_tokens - 1), running, context)

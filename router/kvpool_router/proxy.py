@@ -1,0 +1,199 @@
+"""One exchange with one engine: the request goes out unchanged, the answer comes back as it arrives.
+
+An answer's start is held back until its first byte of body, so that until then another engine can still be asked.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from kvpool_router.asgi import Headers, Scope, Send
+from kvpool_router.requests.refusal import Dialect, Refusal
+from kvpool_router.sse import EventStream
+from kvpool_router.workers import Worker
+
+CONNECT_TIMEOUT_S = 5.0
+IDLE_CONNECTION_S = 4.0
+"""Shorter than the 5 s after which vLLM's server closes an idle connection, so that ours is never the stale one."""
+LARGE_BODY_BYTES = 1 << 20
+RETRIED_STATUSES = frozenset({502, 503})
+
+_NOT_FORWARDED = frozenset(
+    {
+        b"accept-encoding",  # an unpacked answer is needed to find its usage
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-data-parallel-rank",
+        b"x-request-id",
+    }
+)
+_NOT_RETURNED = frozenset(
+    {
+        b"connection",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"server",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
+    }
+)
+
+
+class EngineFailed(Exception):
+    """The engine gave no answer: no connection, one that died before the first byte, or 502 and 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as every engine would be sent it."""
+
+    method: str
+    target: str
+    """Path and query."""
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+
+
+@dataclass(slots=True)
+class Answer:
+    """An engine's answer whose first byte has come."""
+
+    response: aiohttp.ClientResponse
+    first: bytes
+    """The first chunk of a stream, the whole of any other body, empty where there is none."""
+    streams: bool
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    def headers(self, request_id: bytes) -> list[tuple[bytes, bytes]]:
+        """The engine's own, less what belongs to its connection; a stream's length is not known beforehand."""
+        kept = [
+            (name, value)
+            for name, value in self.response.raw_headers
+            if (lower := name.lower()) not in _NOT_RETURNED and not (self.streams and lower == b"content-length")
+        ]
+        kept.append((b"x-request-id", request_id))
+        return kept
+
+
+def engine_session() -> aiohttp.ClientSession:
+    """A client without limits of its own: the engines' queues are the limit, and a stream lasts as long as it likes."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=300),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+    )
+
+
+def outgoing(method: str, target: str, headers: Headers, request_id: str, body: bytes | None) -> Outgoing:
+    """The client's request, less what belongs to its connection."""
+    kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _NOT_FORWARDED]
+    return Outgoing(method, target, (*kept, ("x-request-id", request_id)), body)
+
+
+def target_of(scope: Scope) -> str:
+    """Path and query as the client wrote them."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
+    return (path + b"?" + query if query else path).decode("latin-1")
+
+
+def rank_header(worker: Worker, roster: Sequence[Worker]) -> tuple[tuple[str, str], ...]:
+    """Names the DP rank to an engine that has several; to any other it means nothing."""
+    if worker.id.dp_rank == 0 and not any(each.id.pod == worker.id.pod and each.id != worker.id for each in roster):
+        return ()
+    return (("x-data-parallel-rank", str(worker.id.dp_rank)),)
+
+
+class Engines:
+    """Sends requests to engines."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def ask(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]] = ()) -> Answer:
+        """Waits for the first byte of the answer's body.
+
+        Args:
+            base: the engine's URL.
+            request: what to send.
+            extra: headers for this engine alone.
+
+        Raises EngineFailed: another engine may be asked; this one is not known to have answered anything.
+
+        """
+        body = request.body
+        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(base + request.target, encoded=True),
+                data=data,
+                headers=(*request.headers, *extra),
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EngineFailed(_told(error)) from error
+        try:
+            return await _begun(response)
+        except BaseException:
+            response.close()
+            raise
+
+
+async def _begun(response: aiohttp.ClientResponse) -> Answer:
+    if response.status in RETRIED_STATUSES:
+        raise EngineFailed(f"it answered {response.status}")
+    streams = response.headers.get("content-type", "").startswith("text/event-stream")
+    try:
+        first = await (response.content.readany() if streams else response.content.read())
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise EngineFailed(_told(error)) from error
+    return Answer(response, first, streams)
+
+
+async def relay(answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
+    """Passes a stream on to its end, after its start has been sent; None, or why it broke off.
+
+    The client sees a break as one error event, since the status is gone already.
+    """
+    content = answer.response.content
+    chunk = answer.first
+    try:
+        while chunk:
+            if chunk := events.feed(chunk):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await content.readany()
+        broken = None
+        last = events.close()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        broken = f"The engine broke off its answer: {_told(error)}. Send the request again."
+        last = Refusal(502, broken).stream_event(dialect)
+    await send({"type": "http.response.body", "body": last})
+    return broken
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,76 @@
+"""Messages as vLLM 0.32 hands them to the chat template (`renderers/chat_utils.py`, `chat_completion/protocol.py`)."""
+
+from kvpool_router.requests.prompts import ChatPrompt, Json, Message, OpaquePrompt, Prompt
+
+TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking"})
+_TOOL_FIELDS = ("name", "description", "parameters")
+_OPTIONAL_TOOL_FIELDS = ("strict", "defer_loading")
+
+
+def chat_prompt(
+    messages: Json,
+    tools: list[Json] | None,
+    template_arguments: dict[str, Json],
+    *,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    add_special_tokens: bool = False,
+) -> Prompt:
+    """The prompt, or why its tokens cannot be told here."""
+    if not isinstance(messages, list) or not messages:
+        return OpaquePrompt("its messages are no list, or an empty one")
+    checked: list[Message] = []
+    for each in messages:
+        if not isinstance(each, dict) or not isinstance(each.get("role"), str):
+            return OpaquePrompt("a message is no object with a role")
+        if not _is_text(each.get("content")):
+            return OpaquePrompt("a message holds more than text")
+        checked.append(each)
+    if tools is not None and any(each is None for each in tools):
+        return OpaquePrompt("a tool is not a function")
+    return ChatPrompt(
+        checked, tools, template_arguments, add_generation_prompt, continue_final_message, add_special_tokens
+    )
+
+
+def template_arguments(given: dict[str, Json] | None, reasoning_effort: str | None) -> dict[str, Json]:
+    """The template's further variables; a requested effort also switches thinking, as the engine does."""
+    found = dict(given or {})
+    if reasoning_effort is not None:
+        found["reasoning_effort"] = reasoning_effort
+        found.setdefault("enable_thinking", reasoning_effort != "none")
+    return found
+
+
+def normalized_tool(tool: Json) -> Json:
+    """A function tool with the fields, defaults and order in which the engine prints it; None for other tools."""
+    if not isinstance(tool, dict) or tool.get("type", "function") != "function":
+        return None
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return None
+    deferred = tool.get("defer_loading")
+    if deferred is not None and function.get("defer_loading") is None:
+        function = {**function, "defer_loading": deferred}
+    printed: dict[str, Json] = {"type": "function", "function": printed_function(function)}
+    if deferred is not None:
+        printed["defer_loading"] = deferred
+    return printed
+
+
+def printed_function(function: dict[str, Json]) -> dict[str, Json]:
+    printed = {name: function.get(name) for name in _TOOL_FIELDS}
+    printed.update({name: function[name] for name in _OPTIONAL_TOOL_FIELDS if function.get(name) is not None})
+    return printed
+
+
+def _is_text(content: Json) -> bool:
+    if content is None or isinstance(content, str):
+        return True
+    return isinstance(content, list) and all(_is_text_part(part) for part in content)
+
+
+def _is_text_part(part: Json) -> bool:
+    if isinstance(part, str):
+        return True
+    return isinstance(part, dict) and part.get("type") in TEXT_PARTS and "uuid" not in part

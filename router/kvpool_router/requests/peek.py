@@ -1,0 +1,267 @@
+"""Reads of a body only what routing needs, and never refuses what only the engine can judge.
+
+A field of a type that the router does not expect makes the prompt opaque, not the request invalid: vLLM's own
+validation is laxer here and stricter there, and its answer is the one that clients know.
+"""
+
+from array import array
+from collections.abc import Callable
+from sys import byteorder
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.requests import anthropic, responses
+from kvpool_router.requests.chat import chat_prompt, normalized_tool, template_arguments
+from kvpool_router.requests.prompts import Json, OpaquePrompt, Prompt, TextPrompt, TokenPrompt, decode_json
+from kvpool_router.requests.refusal import Refusal
+from kvpool_router.requests.request import InferenceRequest
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class _Minimal(Struct):
+    model: Raw | UnsetType = UNSET
+    stream: Raw | UnsetType = UNSET
+
+
+class _Completion(Struct):
+    model: str | None = None
+    prompt: Raw | UnsetType = UNSET
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    add_special_tokens: bool = True
+    cache_salt: str | None = None
+    truncate_prompt_tokens: int | None = None
+    prompt_embeds: Raw | UnsetType = UNSET
+
+
+class _Chat(Struct):
+    model: str | None = None
+    messages: Raw | UnsetType = UNSET
+    tools: Raw | UnsetType = UNSET
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    documents: list[Any] | None = None
+    reasoning_effort: str | None = None
+    cache_salt: str | None = None
+    truncate_prompt_tokens: int | None = None
+
+
+class _Responses(Struct):
+    model: str | None = None
+    input: Raw | UnsetType = UNSET
+    instructions: str | None = None
+    tools: list[Any] | None = None
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+    reasoning: dict[str, Any] | None = None
+    truncation: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    cache_salt: str | None = None
+
+
+class _Messages(Struct):
+    model: str | None = None
+    messages: Raw | UnsetType = UNSET
+    system: Any = None
+    tools: list[Any] | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    thinking: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    cache_salt: str | None = None
+
+
+_completion = msgspec.json.Decoder(_Completion)
+_chat = msgspec.json.Decoder(_Chat)
+_responses = msgspec.json.Decoder(_Responses)
+_messages = msgspec.json.Decoder(_Messages)
+_minimal = msgspec.json.Decoder(_Minimal)
+
+
+def peek(path: str, raw: bytes) -> InferenceRequest:
+    """What routing needs of one body.
+
+    Raises Refusal: 400 where the body is no JSON object, or names a model that is no string.
+    """
+    try:
+        return _PEEKS[path](path, raw)
+    except msgspec.ValidationError as error:
+        return _only_model(path, raw, str(error))
+    except msgspec.DecodeError as error:
+        raise Refusal(400, f"The body is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise Refusal(400, "The body is nested too deeply to be read as JSON.") from None
+
+
+def _only_model(path: str, raw: bytes, why: str) -> InferenceRequest:
+    try:
+        found = _minimal.decode(raw)
+        model = None if found.model is UNSET else decode_json(found.model)
+    except msgspec.DecodeError:
+        raise Refusal(400, "The body must be a JSON object.") from None
+    if model is not None and not isinstance(model, str):
+        raise Refusal(400, "'model' must be a string.", param="model")
+    return InferenceRequest(
+        path=path,
+        model=model,
+        stream=found.stream is not UNSET and decode_json(found.stream) is True,
+        include_usage=True,  # its options could not be read, so nothing is taken out of its stream
+        prompts=(OpaquePrompt(f"the engine has to judge it: {why}"),),
+        max_output_tokens=None,
+        namespace=Namespace(None, None),
+        raw=raw,
+    )
+
+
+def _peek_completion(path: str, raw: bytes) -> InferenceRequest:
+    body = _completion.decode(raw)
+    return InferenceRequest(
+        path,
+        body.model,
+        bool(body.stream),
+        _asked(body.stream_options),
+        _completion_prompts(body),
+        body.max_tokens,
+        Namespace(None, body.cache_salt),
+        raw,
+    )
+
+
+def _peek_chat(path: str, raw: bytes) -> InferenceRequest:
+    body = _chat.decode(raw)
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    return InferenceRequest(
+        path,
+        body.model,
+        bool(body.stream),
+        _asked(body.stream_options),
+        (_chat_prompt(body),),
+        limit,
+        Namespace(None, body.cache_salt),
+        raw,
+    )
+
+
+def _peek_responses(path: str, raw: bytes) -> InferenceRequest:
+    body = _responses.decode(raw)
+    prompt: Prompt
+    if body.previous_response_id is not None:
+        prompt = OpaquePrompt("it continues a stored response, which only the engine has")
+    elif body.truncation not in (None, "disabled"):
+        prompt = OpaquePrompt("the engine may truncate it")
+    else:
+        given = None if body.input is UNSET else decode_json(body.input)
+        effort = (body.reasoning or {}).get("effort")
+        extra = template_arguments(body.chat_template_kwargs, effort if isinstance(effort, str) else None)
+        prompt = responses.to_chat(body.instructions, given, body.tools, extra)
+    return InferenceRequest(
+        path,
+        body.model,
+        bool(body.stream),
+        True,
+        (prompt,),
+        body.max_output_tokens,
+        Namespace(None, body.cache_salt),
+        raw,
+        body.previous_response_id,
+    )
+
+
+def _peek_messages(path: str, raw: bytes) -> InferenceRequest:
+    body = _messages.decode(raw)
+    given = None if body.messages is UNSET else decode_json(body.messages)
+    prompt: Prompt
+    if (body.thinking or {}).get("type") == "disabled":
+        prompt = OpaquePrompt("how thinking is switched off depends on the engine's probe of its template")
+    else:
+        effort = (body.output_config or {}).get("effort")
+        extra = template_arguments(body.chat_template_kwargs, effort if isinstance(effort, str) else None)
+        prompt = anthropic.to_chat(body.system, given, body.tools, extra)
+    return InferenceRequest(
+        path,
+        body.model,
+        bool(body.stream),
+        True,
+        (prompt,),
+        body.max_tokens,
+        Namespace(None, body.cache_salt),
+        raw,
+    )
+
+
+_PEEKS: dict[str, Callable[[str, bytes], InferenceRequest]] = {
+    "/v1/completions": _peek_completion,
+    "/v1/chat/completions": _peek_chat,
+    "/v1/responses": _peek_responses,
+    "/v1/messages": _peek_messages,
+}
+
+
+def _asked(options: _StreamOptions | None) -> bool:
+    return options is not None and bool(options.include_usage)
+
+
+def _chat_prompt(body: _Chat) -> Prompt:
+    if body.messages is UNSET:
+        return OpaquePrompt("it has no messages")
+    if body.chat_template is not None:
+        return OpaquePrompt("it brings a chat template of its own")
+    if body.truncate_prompt_tokens is not None:
+        return OpaquePrompt("the engine truncates it")
+    tools = None if body.tools is UNSET else decode_json(body.tools)
+    extra = template_arguments(body.chat_template_kwargs, body.reasoning_effort)
+    if body.documents is not None:
+        extra["documents"] = body.documents
+    return chat_prompt(
+        decode_json(body.messages),
+        [normalized_tool(each) for each in tools] if isinstance(tools, list) else None,
+        extra,
+        add_generation_prompt=body.add_generation_prompt,
+        continue_final_message=body.continue_final_message,
+        add_special_tokens=body.add_special_tokens,
+    )
+
+
+def _completion_prompts(body: _Completion) -> tuple[Prompt, ...]:
+    if body.prompt is UNSET or body.prompt_embeds is not UNSET:
+        return (OpaquePrompt("it is not made of text or token ids"),)
+    if body.truncate_prompt_tokens is not None:
+        return (OpaquePrompt("the engine truncates it"),)
+    given = decode_json(body.prompt)
+    if isinstance(given, list) and given and not isinstance(given[0], int):
+        return tuple(_one_prompt(each, body.add_special_tokens) for each in given)
+    return (_one_prompt(given, body.add_special_tokens),)
+
+
+def _one_prompt(given: Json, add_special_tokens: bool) -> Prompt:
+    if isinstance(given, str):
+        return TextPrompt(given, add_special_tokens)
+    if isinstance(given, list):
+        return _token_prompt(given)
+    return OpaquePrompt("it is neither text nor token ids")
+
+
+def _token_prompt(given: list[Json]) -> Prompt:
+    try:
+        ids = array("I", given)  # type: ignore[type-var]
+    except (TypeError, OverflowError):
+        return OpaquePrompt("its token ids are not all unsigned integers of 32 bits")
+    if byteorder == "big":
+        ids.byteswap()
+    return TokenPrompt(ids.tobytes())

@@ -1,0 +1,57 @@
+"""What a request asks the engine to read, in each form a client may send it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+
+TokenIds: TypeAlias = bytes
+"""Little-endian uint32, four bytes a token."""
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Message: TypeAlias = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """Token ids as the client sent them."""
+
+    ids: TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrompt:
+    """Plain text of `/v1/completions`."""
+
+    text: str
+    add_special_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """Messages to be rendered by the model's chat template, as vLLM 0.32 understands them."""
+
+    messages: list[Message]
+    tools: list[Json] | None = None
+    template_arguments: Mapping[str, Json] = field(default_factory=dict)
+    """Further variables of the template, such as `enable_thinking` or `documents`."""
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpaquePrompt:
+    """A prompt whose tokens cannot be told here; it is placed by load alone."""
+
+    reason: str
+
+
+Prompt: TypeAlias = TokenPrompt | TextPrompt | ChatPrompt | OpaquePrompt
+
+
+def decode_json(raw: msgspec.Raw | bytes) -> Json:
+    """Any JSON value; raises msgspec.DecodeError."""
+    value: Json = msgspec.json.decode(raw)
+    return value

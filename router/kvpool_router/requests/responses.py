@@ -1,0 +1,81 @@
+"""`/v1/responses` bodies as chats, for those that convert without loss (vLLM 0.32, `openai/responses/utils.py`)."""
+
+from kvpool_router.requests.chat import chat_prompt, printed_function
+from kvpool_router.requests.prompts import Json, Message, OpaquePrompt, Prompt
+
+_PARTIAL = ("in_progress", "incomplete")
+
+
+def to_chat(
+    instructions: str | None, given: Json, tools: list[Json] | None, template_arguments: dict[str, Json]
+) -> Prompt:
+    """Instructions become a system message; text messages, function calls and their outputs keep their order."""
+    messages: list[Message] = []
+    if instructions:
+        messages.append({"role": "system", "content": instructions})
+    if isinstance(given, str):
+        messages.append({"role": "user", "content": given})
+    elif not isinstance(given, list) or not all(_append(messages, item) for item in given):
+        return OpaquePrompt("it holds items other than text messages and function calls")
+    printed = [_printed_tool(each) for each in tools or []]
+    if any(each is None for each in printed):
+        return OpaquePrompt("it brings tools that are not functions")
+    return chat_prompt([*messages], printed or None, template_arguments)
+
+
+def _append(messages: list[Message], item: Json) -> bool:
+    """Adds one input item; False where only the engine knows how to read it."""
+    if not isinstance(item, dict) or item.get("status") in _PARTIAL:
+        return False
+    kind = item.get("type", "message")
+    if kind == "function_call":
+        return _append_call(messages, item)
+    if kind == "function_call_output" and isinstance(item.get("output"), str):
+        messages.append({"role": "tool", "content": item["output"], "tool_call_id": item.get("call_id")})
+        return True
+    if kind != "message" or not isinstance(item.get("role"), str):
+        return False
+    return _append_assistant(messages, item) if item["role"] == "assistant" else _append_plain(messages, item)
+
+
+def _append_plain(messages: list[Message], item: dict[str, Json]) -> bool:
+    messages.append({name: value for name, value in item.items() if name != "type"})
+    return True
+
+
+def _append_call(messages: list[Message], item: dict[str, Json]) -> bool:
+    if item.get("namespace"):
+        return False
+    call: Json = {
+        "id": item.get("call_id"),
+        "function": {"name": item.get("name"), "arguments": item.get("arguments")},
+        "type": "function",
+    }
+    last = messages[-1] if messages else None
+    if last is None or last.get("role") != "assistant":
+        messages.append({"role": "assistant", "tool_calls": [call]})
+        return True
+    calls = last.setdefault("tool_calls", [])
+    if isinstance(calls, list):
+        calls.append(call)
+    return isinstance(calls, list)
+
+
+def _append_assistant(messages: list[Message], item: dict[str, Json]) -> bool:
+    content = item.get("content")
+    first = content[0] if isinstance(content, list) and content else content
+    text = first.get("text") if isinstance(first, dict) else first
+    if not isinstance(text, str):
+        return False
+    last = messages[-1] if messages else None
+    if last is not None and last.get("role") == "assistant" and last.get("content") is None:
+        last["content"] = text
+    else:
+        messages.append({"role": "assistant", "content": text})
+    return True
+
+
+def _printed_tool(tool: Json) -> Json:
+    if not isinstance(tool, dict) or tool.get("type") != "function":
+        return None
+    return {"type": "function", "function": printed_function(tool)}

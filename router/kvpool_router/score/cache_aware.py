@@ -1,0 +1,47 @@
+"""The default: predicted TTFT plus the delay that the prefill imposes on others, by tokens new to the engine's history.
+
+    cost(e) = T(e) + w * P(e)
+
+T(e) is the request's own expected TTFT at e: prefill queued there, its own uncached tokens, the steps' overhead and
+what decoding requests add to each step. P(e) is the prefill time of those of its tokens that are new to e's history,
+and w the mean number of requests queued per engine: whoever waits in the pool waits for this prefill too. Without a
+queue the second term vanishes; under load it keeps each prefix where it belongs, even if the cache has just lost it,
+so that caches do not fill with duplicates. There is no weight to tune.
+"""
+
+from collections.abc import Sequence
+
+from kvpool_router.calibration import BATCHED_TOKENS
+from kvpool_router.score.protocol import Choice, Cost, RequestView, WorkerView
+from kvpool_router.score.ties import TieBreak
+
+
+class CacheAware:
+    """Least social cost."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._ties = TieBreak(seed)
+
+    def __call__(self, request: RequestView, pool: Sequence[WorkerView], now: float) -> Choice:
+        pressure = sum(each.load.queued_requests for each in pool) / len(pool)
+        costs = tuple(_cost(request.prompt_tokens, each, pressure) for each in pool)
+        index, tied = self._ties.least([cost.total_s for cost in costs], pool)
+        return Choice(index, "least cost, a tie given to the longest idle" if tied else "least cost", costs)
+
+
+def _cost(prompt_tokens: int, worker: WorkerView, pressure: float) -> Cost:
+    load, rates = worker.load, worker.rates
+    held = worker.predicted_tokens
+    new = prompt_tokens - held
+    if new < 1:
+        held, new = max(0, prompt_tokens - 1), min(1, prompt_tokens)
+    own_s = rates.prefill_s(new, held)
+    steps = -(-(load.queued_tokens + new) // BATCHED_TOKENS) or 1
+    decoding_s = rates.decode_load_s(load.running, load.context_tokens)
+    decode_s = steps * decoding_s
+    if load.running and not load.queued_requests:
+        decode_s += 0.5 * (rates.step_s + decoding_s)
+    own_s += steps * rates.overhead_s
+    known = max(worker.history_tokens, held)
+    imposed_s = pressure * rates.prefill_s(prompt_tokens - known, known)
+    return Cost(load.queued_s + own_s + decode_s + imposed_s, load.queued_s, own_s, decode_s, imposed_s)

@@ -1,0 +1,71 @@
+"""Server-sent events on their way through: passed on whole and unparsed, but for the one that holds the usage.
+
+The operator makes every engine report usage, which adds one last event, `"choices":[]`, to streams whose clients did
+not ask for it; that event is read and taken out. Every other event of such a stream passes as it came.
+"""
+
+from kvpool_router.requests.refusal import Dialect
+from kvpool_router.requests.usage import Usage, usage_of
+
+MAX_HELD_BYTES = 1 << 20
+"""An event longer than this is passed on in pieces rather than held until it is whole."""
+
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_MARKS = {
+    Dialect.OPENAI: b'"choices":[]',
+    Dialect.RESPONSES: b'"input_tokens_details"',
+    Dialect.ANTHROPIC: b'"output_tokens"',
+}
+
+
+class EventStream:
+    """One stream. Bytes go in as the network cut them and come out cut at the ends of events."""
+
+    __slots__ = ("_drops", "_last", "_mark", "_rest")
+
+    def __init__(self, dialect: Dialect, *, drops_usage: bool) -> None:
+        self._mark = _MARKS[dialect]
+        self._drops = drops_usage
+        self._rest = b""
+        self._last = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What the client may have now."""
+        if self._rest:
+            chunk = self._rest + chunk
+            self._rest = b""
+        if not chunk.endswith(_ENDS):
+            chunk = self._whole(chunk)
+        if self._mark in chunk:
+            return self._seen(chunk)
+        return chunk
+
+    def close(self) -> bytes:
+        """What is left when the engine has ended the stream."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def usage(self) -> Usage | None:
+        """What the last event with usage said."""
+        for line in reversed(self._last.splitlines()):
+            if line.startswith(b"data:") and (found := usage_of(line[5:])) is not None:
+                return found
+        return None
+
+    def _whole(self, chunk: bytes) -> bytes:
+        cut = max(chunk.rfind(end) + len(end) if end in chunk else 0 for end in _ENDS)
+        if len(chunk) - cut > MAX_HELD_BYTES:
+            return chunk
+        self._rest = chunk[cut:]
+        return chunk[:cut]
+
+    def _seen(self, chunk: bytes) -> bytes:
+        events = chunk.split(b"\n\n")
+        kept = []
+        for event in events:
+            if self._mark in event:
+                self._last = event
+                if self._drops and usage_of(event.removeprefix(b"data:")) is not None:
+                    continue
+            kept.append(event)
+        return b"\n\n".join(kept) if len(kept) < len(events) else chunk

@@ -1,0 +1,20 @@
+"""Token ids only: what is left where neither a tokenizer nor an engine can be asked."""
+
+from kvpool_router.requests.prompts import OpaquePrompt, Prompt, TokenIds, TokenPrompt
+from kvpool_router.tokens.protocol import Untokenizable
+
+
+class IdsTokenizer:
+    """Passes token ids through; text goes by load."""
+
+    def __init__(self, why: str) -> None:
+        self.description = f"token ids only: {why}"
+
+    async def encode(self, prompt: Prompt) -> TokenIds:
+        match prompt:
+            case TokenPrompt(ids):
+                return ids
+            case OpaquePrompt(reason):
+                raise Untokenizable(reason)
+            case _:
+                raise Untokenizable("the router has no tokenizer")

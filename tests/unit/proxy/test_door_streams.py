@@ -1,0 +1,97 @@
+"""A stream through the door: what the client sees, what the engine sees, what is booked."""
+
+import asyncio
+import json
+
+from door_world import MODEL, door, until
+from tiny_engine import TinyEngine, answers, chat_events, dies, streams
+
+
+def chat(**fields: object) -> dict[str, object]:
+    return {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "hi"}], **fields}
+
+
+def prompt(**fields: object) -> dict[str, object]:
+    return {"model": MODEL, "stream": True, "prompt": list(range(32)), **fields}
+
+
+async def test_a_stream_passes_unchanged_but_for_the_usage_event_that_nobody_asked_for() -> None:
+    async with TinyEngine() as engine, door([engine]) as world:
+        status, body = await world.post("/v1/chat/completions", chat())
+        events = chat_events()
+        assert status == 200
+        assert body == b"".join(events[:3] + events[4:])
+
+
+async def test_a_client_that_asked_for_usage_gets_its_event() -> None:
+    async with TinyEngine() as engine, door([engine]) as world:
+        _, body = await world.post("/v1/chat/completions", chat(stream_options={"include_usage": True}))
+        assert body == b"".join(chat_events())
+
+
+async def test_usage_and_first_token_are_booked_for_the_decision() -> None:
+    async with TinyEngine() as engine, door([engine]) as world:
+        await world.post("/v1/completions", prompt())
+        (record,) = await world.finished()
+        assert record.usage is not None
+        assert (record.usage.prompt_tokens, record.usage.cached_tokens, record.usage.output_tokens) == (32, 16, 3)
+        assert record.ttft_s is not None
+        assert record.outcome == "ok"
+        assert world.deps.load.in_flight(world.deps.roster.workers[0].id) == 0
+
+
+async def test_the_engine_gets_the_very_bytes_of_the_body_and_the_request_id() -> None:
+    raw = b'{ "model" : "tiny", "stream":true, "prompt":[1,2,3], "unknown":{"x":1} }'
+    async with TinyEngine() as engine, door([engine]) as world:
+        headers = {"X-Request-Id": "mine", "Content-Type": "application/json", "Authorization": "Bearer k"}
+        async with world.client.post(world.url + "/v1/completions?a=b%20c", data=raw, headers=headers) as answer:
+            await answer.read()
+            assert answer.headers["x-request-id"] == "mine"
+        (seen,) = engine.seen
+        assert seen.body == raw
+        assert seen.target == "/v1/completions?a=b%20c"
+        assert seen.headers["x-request-id"] == "mine"
+        assert seen.headers["authorization"] == "Bearer k"
+        assert "x-data-parallel-rank" not in seen.headers
+
+
+async def test_an_engine_that_dies_before_its_first_byte_is_replaced_by_another() -> None:
+    async with TinyEngine(dies()) as dead, TinyEngine(streams(die_after=0)) as dying, TinyEngine() as alive:
+        async with door([dead, dying, alive]) as world:
+            for _ in range(3):
+                status, body = await world.post("/v1/completions", prompt())
+                assert (status, body.endswith(b"data: [DONE]\n\n")) == (200, True)
+            assert len(alive.seen) == 3
+            assert world.noted.retries
+
+
+async def test_a_stream_that_breaks_off_ends_with_an_error_event() -> None:
+    async with TinyEngine(streams(die_after=2)) as engine, door([engine]) as world:
+        status, body = await world.post("/v1/completions", prompt())
+        assert status == 200
+        *_, error, done, rest = body.split(b"\n\n")
+        assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == 502
+        assert (done, rest) == (b"data: [DONE]", b"")
+        (record,) = await world.finished()
+        assert record.outcome == "engine broke off"
+
+
+async def test_a_client_that_leaves_aborts_the_engines_work() -> None:
+    gate = asyncio.Event()
+    async with TinyEngine(streams(gate=gate)) as engine, door([engine]) as world:
+        request = asyncio.create_task(world.post("/v1/completions", prompt()))
+        await until(lambda: engine.seen)
+        request.cancel()
+        await asyncio.wait_for(engine.aborted.wait(), 5)
+        (record,) = await world.finished()
+        assert record.outcome == "client gone"
+        assert world.deps.load.in_flight(world.deps.roster.workers[0].id) == 0
+
+
+async def test_an_engines_refusal_passes_with_its_own_words() -> None:
+    error = {"error": {"message": "too long", "type": "BadRequestError", "param": None, "code": 400}}
+    async with TinyEngine(answers(error, 400)) as engine, door([engine]) as world:
+        status, body = await world.post("/v1/completions", prompt())
+        assert (status, json.loads(body)) == (400, error)
+        (record,) = await world.finished()
+        assert record.outcome == "400"
