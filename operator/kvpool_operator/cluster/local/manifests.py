@@ -1,0 +1,94 @@
+"""Reading manifests, which come as untyped JSON: a typed answer, or Refused with the place."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from kvpool_operator.cluster.seam import KINDS, Manifest, Ref, Refused
+from pydantic import JsonValue
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+T = TypeVar("T", bound=JsonValue)
+
+
+def mapping(value: JsonValue, key: str) -> Mapping[str, JsonValue]:
+    """The map under `key`; empty where there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def sequence(value: JsonValue, key: str) -> tuple[JsonValue, ...]:
+    """The list under `key`; empty where there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return tuple(found) if isinstance(found, list) else ()
+
+
+def text(value: JsonValue, key: str, default: str = "") -> str:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else default
+
+
+def number(value: JsonValue, key: str, default: int) -> int:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else default
+
+
+def metadata(manifest: Manifest) -> Mapping[str, JsonValue]:
+    return mapping(manifest, "metadata")
+
+
+def name_of(manifest: Manifest) -> str:
+    return text(manifest["metadata"], "name")
+
+
+def uid_of(manifest: Manifest) -> str:
+    return text(manifest["metadata"], "uid")
+
+
+def namespace_of(manifest: Manifest) -> str:
+    return text(manifest["metadata"], "namespace", "default")
+
+
+def labels_of(manifest: Manifest) -> Mapping[str, JsonValue]:
+    return mapping(manifest.get("metadata"), "labels")
+
+
+def has_labels(manifest: Manifest, wanted: Mapping[str, JsonValue]) -> bool:
+    held = labels_of(manifest)
+    return all(held.get(label) == value for label, value in wanted.items())
+
+
+def is_terminating(manifest: Manifest) -> bool:
+    return "deletionTimestamp" in metadata(manifest)
+
+
+def owner_uids(manifest: Manifest) -> Iterator[str]:
+    return (text(reference, "uid") for reference in sequence(manifest.get("metadata"), "ownerReferences"))
+
+
+def ref_of(manifest: Manifest) -> Ref:
+    """Which object a manifest speaks of. Raises Refused for a kind that is not served or a name that is none."""
+    kind = KINDS.get(text(manifest, "kind"))
+    if kind is None or kind.api_version != manifest.get("apiVersion"):
+        raise Refused(f'no matches for kind "{manifest.get("kind")}" in version "{manifest.get("apiVersion")}"')
+    name = text(manifest.get("metadata"), "name")
+    if not NAME.fullmatch(name):
+        raise Refused(
+            f'{kind.kind} "{name}" is invalid: metadata.name: Invalid value: "{name}": a name consists of lower case '
+            "letters, digits, '-' or '.', and starts and ends with a letter or digit"
+        )
+    return Ref(kind, text(manifest.get("metadata"), "namespace", "default"), name)
+
+
+def copied(value: T) -> T:
+    """A deep copy of JSON; several times faster than copy.deepcopy, which keeps track of shared references."""
+    return _copied(value)  # type: ignore[return-value]
+
+
+def _copied(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {key: _copied(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_copied(child) for child in value]
+    return value
