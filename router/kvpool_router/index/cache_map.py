@@ -8,7 +8,7 @@ from kvpool_router.index.bits import WorkerBits
 from kvpool_router.index.history import History
 from kvpool_router.index.namespace import Namespace, identity
 from kvpool_router.index.predictions import Predictions
-from kvpool_router.index.runs import TOKEN_BYTES, Reach
+from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach
 from kvpool_router.index.tree import Outcome, PrefixTree
 from kvpool_router.workers import WorkerId
 
@@ -47,6 +47,15 @@ class Applied(NamedTuple):
         return Applied(*map(sum, zip(self, other, strict=True)))
 
 
+class Size(NamedTuple):
+    """What the map takes, for metrics and for tests of its bounds."""
+
+    runs: int
+    token_bytes: int
+    """Of the runs held by events."""
+    predictions: int
+
+
 class CacheMap:
     """Which worker holds which prefix. One thread; no clock: `now` is in seconds of any clock that never goes back.
 
@@ -58,12 +67,18 @@ class CacheMap:
     Tiers below the GPU are not credited yet: their blocks are counted as refused.
     """
 
-    def __init__(self, block_tokens: int, prediction_ttl_s: float, history_tokens: int | None) -> None:
+    def __init__(
+        self,
+        block_tokens: int,
+        prediction_ttl_s: float,
+        history_tokens: int | None,
+        longest_run: int = LONGEST_RUN_BLOCKS,
+    ) -> None:
         self._block_tokens = block_tokens
         self._bits = WorkerBits()
-        self._tree = PrefixTree(block_tokens)
-        self._predictions = Predictions(block_tokens, prediction_ttl_s)
-        self._history = History(block_tokens, history_tokens)
+        self._tree = PrefixTree(block_tokens, longest_run)
+        self._predictions = Predictions(block_tokens, prediction_ttl_s, longest_run)
+        self._history = History(block_tokens, history_tokens, longest_run)
         self._groups: dict[int, int] = {}
         """The attention group by which a worker is credited: the first of full attention that it named."""
         self._everyone = 0
@@ -79,7 +94,8 @@ class CacheMap:
         if len(tokens) < self._block_tokens * TOKEN_BYTES:
             return
         bit = self._bit(worker)
-        self._predictions.add(bit, tokens, namespace, now)
+        if not self._is_held(bit, tokens, namespace):
+            self._predictions.add(bit, tokens, namespace, now)
         self._history.add(bit, tokens, namespace)
 
     def match(self, tokens: bytes, namespace: Namespace, now: float) -> dict[WorkerId, Held]:
@@ -107,6 +123,9 @@ class CacheMap:
         """Distinct blocks that the worker holds by its events."""
         bit = self._bits.bit(worker)
         return 0 if bit is None else self._tree.blocks(bit)
+
+    def size(self) -> Size:
+        return Size(self._tree.runs, self._tree.token_bytes, len(self._predictions))
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
@@ -160,11 +179,21 @@ class CacheMap:
             return Applied(refused=count)
         outcome, start = self._tree.store(bit, namespace, event.parent_block_hash, hashes, tokens)
         if outcome is Outcome.CREDITED:
-            self._predictions.confirm(bit, start, tokens)
+            self._confirm(bit, start, tokens)
             return Applied(stored=text, refused=count - text)
         if outcome is Outcome.ORPHANED:
             return Applied(orphaned=text, refused=count - text)
         return Applied(refused=count)
+
+    def _confirm(self, bit: int, start: int, tokens: bytes) -> None:
+        """Ends the predictions that these blocks complete."""
+        for sent in self._predictions.ending_in(bit, start, tokens):
+            if self._is_held(bit, *self._predictions.prompt(sent)):
+                self._predictions.end(sent)
+
+    def _is_held(self, bit: int, tokens: bytes, namespace: Namespace) -> bool:
+        whole = len(tokens) // (self._block_tokens * TOKEN_BYTES)
+        return self._tree.reach(bit, tokens, namespace) == whole
 
     def _remove(self, bit: int, event: BlockRemoved) -> Applied:
         count = len(event.block_hashes)

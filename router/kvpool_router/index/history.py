@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import Reach
+from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, Reach
 from kvpool_router.index.trails import Trail, TrailTree
 
 
@@ -28,10 +28,10 @@ class History:
     walk over its runs.
     """
 
-    def __init__(self, block_tokens: int, tokens: int | None) -> None:
+    def __init__(self, block_tokens: int, tokens: int | None, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
         self._block_tokens = block_tokens
         self._default = (tokens or 0) // block_tokens
-        self._tree = TrailTree(block_tokens)
+        self._tree = TrailTree(block_tokens, longest_run)
         self._memories: dict[int, _Memory] = {}
         self._stamp = 0
 

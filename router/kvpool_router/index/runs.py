@@ -6,7 +6,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 from kvpool_router.index.namespace import Namespace
 
 TOKEN_BYTES = 4
-MAX_RUN_BLOCKS = 512
+LONGEST_RUN_BLOCKS = 512
 """A longer prefix is several nodes, so that growing, cutting and masking a run is cheap for prompts of any length."""
 
 SIGNPOST = sys.maxsize
@@ -76,8 +76,9 @@ class RunTree(Generic[RunT]):
     A run is one bytes object, so that following a prompt is one memcmp a node.
     """
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, block_tokens: int, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
         self._block = block_tokens * TOKEN_BYTES
+        self._longest = longest_run
         self._roots: dict[Namespace, RunT] = {}
         self._namespaces: dict[RunT, Namespace] = {}
 
@@ -110,6 +111,15 @@ class RunTree(Generic[RunT]):
         if depth and eligible:
             reaches.append(Reach(eligible, depth))
         return reaches
+
+    def path(self, node: RunT) -> bytes:
+        """The tokens of all blocks from the start of the prompt to the end of `node`."""
+        node = node.at(SIGNPOST - 1)
+        runs = []
+        while not node.is_root:
+            runs.append(node.tokens)
+            node = node.parent
+        return b"".join(reversed(runs))
 
     def _same_blocks(self, node: RunT, offset: int, tokens: bytes, first: int) -> int:
         """Whole blocks in which the node from `offset` on agrees with `tokens` from block `first` on, by bisection."""
@@ -192,7 +202,7 @@ class RunTree(Generic[RunT]):
 
     def _alike(self, node: RunT, child: RunT) -> bool:
         """Whether the two could be one run."""
-        short = node.length + child.length <= MAX_RUN_BLOCKS
+        short = node.length + child.length <= self._longest
         return short and node.full == child.full and not node.part and not child.part
 
     def _join(self, node: RunT, child: RunT) -> None:

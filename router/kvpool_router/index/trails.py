@@ -3,7 +3,7 @@
 from typing import Self
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import MAX_RUN_BLOCKS, SIGNPOST, Run, RunTree
+from kvpool_router.index.runs import SIGNPOST, Run, RunTree
 
 
 class Trail(Run):
@@ -30,7 +30,7 @@ class TrailTree(RunTree[Trail]):
         while depth < total:
             child = node.children.get(tokens[depth * size : (depth + 1) * size])
             if child is None:
-                child = self._attach(node, tokens[depth * size : min(total, depth + MAX_RUN_BLOCKS) * size])
+                child = self._attach(node, tokens[depth * size : min(total, depth + self._longest) * size])
             elif (same := self._same_blocks(child, 0, tokens, depth)) < child.length:
                 child = self._cut(child, same)
             fresh += 0 if bit in child.stamps else child.length

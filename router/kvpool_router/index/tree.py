@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple, Self
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import MAX_RUN_BLOCKS, Run, RunTree, held_blocks, hold_blocks
+from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, Run, RunTree, held_blocks, hold_blocks
 
 _KEY = (1 << 60) - 1
 """Of a 64-bit hash 60 bits are kept: such an int takes 32 bytes, not 48. Two of a worker's million blocks then share a
@@ -79,8 +79,8 @@ class PrefixTree(RunTree[HeldRun]):
     end of a leaf is cut off once it is the greater half, and a fork that has lost its branch becomes one run again.
     """
 
-    def __init__(self, block_tokens: int) -> None:
-        super().__init__(block_tokens)
+    def __init__(self, block_tokens: int, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
+        super().__init__(block_tokens, longest_run)
         self._runs: dict[int, HeldRun] = {}
         self._next_id = 0
         self._holdings: dict[int, Holding] = {}
@@ -89,6 +89,20 @@ class PrefixTree(RunTree[HeldRun]):
         """Distinct blocks that the worker holds, those apart included."""
         holding = self._holdings.get(bit)
         return len(holding.blocks) if holding else 0
+
+    @property
+    def runs(self) -> int:
+        """Nodes, those included that only lead old entries on."""
+        return len(self._runs)
+
+    @property
+    def token_bytes(self) -> int:
+        """What the runs' tokens take, each counted once for all its holders; walks all runs."""
+        return sum(len(node.tokens) for node in self._runs.values())
+
+    def reach(self, bit: int, tokens: bytes, namespace: Namespace) -> int:
+        """The whole leading blocks that the worker has."""
+        return sum(blocks for _, blocks in self.match(tokens, namespace, 1 << bit))
 
     def store(self, bit: int, namespace: Namespace, parent: int | None, hashes: Sequence[int], tokens: bytes) -> Stored:
         """The worker now has these consecutive blocks after `parent`; `tokens` is theirs, whole. At least one block."""
@@ -186,9 +200,9 @@ class PrefixTree(RunTree[HeldRun]):
     def _grow(self, holding: Holding, node: HeldRun, tokens: bytes) -> tuple[HeldRun, int]:
         """Puts blocks after the end of a run: into it, if it is this worker's alone, or into a new one."""
         alone = node.full == 1 << holding.bit and not node.part and not node.children
-        room = MAX_RUN_BLOCKS - node.length
+        room = self._longest - node.length
         if not (alone and room):
-            child = self._attach(node, tokens[: MAX_RUN_BLOCKS * self._block])
+            child = self._attach(node, tokens[: self._longest * self._block])
             return child, child.length
         added = tokens[: room * self._block]
         count = len(added) // self._block

@@ -1,0 +1,108 @@
+"""What the index must answer, as plain dictionaries: a page that is slow and obviously right.
+
+A block is known by its prompt up to it: `(namespace, (b0, b1, ...))`.
+"""
+
+from dataclasses import dataclass, field
+
+from kvpool_router.index.cache_map import Held
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.workers import WorkerId
+
+Path = tuple[int, ...]
+Place = tuple[Namespace, Path]
+BLOCK_TOKENS = 2
+
+
+def tokens_of(path: Path) -> bytes:
+    return b"".join(block.to_bytes(4, "little") * BLOCK_TOKENS for block in path)
+
+
+@dataclass
+class OracleWorker:
+    copies: dict[Place, int] = field(default_factory=dict)
+    predictions: dict[Place, float] = field(default_factory=dict)
+    sent: dict[Place, int] = field(default_factory=dict)
+    stamps: dict[Place, int] = field(default_factory=dict)
+    limit: int = 0
+    suspended: bool = False
+
+
+class IndexOracle:
+    def __init__(self, ttl_s: float) -> None:
+        self.ttl_s = ttl_s
+        self.workers: dict[WorkerId, OracleWorker] = {}
+        self.stamp = 0
+
+    def worker(self, worker: WorkerId) -> OracleWorker:
+        return self.workers.setdefault(worker, OracleWorker())
+
+    def stored(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        here = self.worker(worker)
+        if start and (namespace, path[:start]) not in here.copies:
+            return
+        for end in range(start + 1, len(path) + 1):
+            here.copies[namespace, path[:end]] = here.copies.get((namespace, path[:end]), 0) + 1
+        for spot, prompt in list(here.predictions):
+            ends_here = start < len(prompt) <= len(path) and prompt[-1] == path[len(prompt) - 1]
+            if ends_here and self.leading(here.copies, spot, prompt) == len(prompt):
+                del here.predictions[spot, prompt]
+
+    def removed(self, worker: WorkerId, place: Place) -> None:
+        here = self.worker(worker)
+        if here.copies.get(place, 0) > 1:
+            here.copies[place] -= 1
+        else:
+            here.copies.pop(place, None)
+
+    def cleared(self, worker: WorkerId) -> None:
+        self.worker(worker).copies.clear()
+        self.worker(worker).predictions.clear()
+
+    def dropped(self, worker: WorkerId) -> None:
+        self.workers.pop(worker, None)
+
+    def sent(self, worker: WorkerId, namespace: Namespace, path: Path, now: float) -> None:
+        here = self.worker(worker)
+        if not path:
+            return
+        if self.leading(here.copies, namespace, path) < len(path):
+            here.predictions[namespace, path] = now + self.ttl_s
+        if here.limit:
+            self.stamp += 1
+            here.sent.pop((namespace, path), None)
+            here.sent[namespace, path] = self.stamp
+            here.stamps.update({(namespace, path[:end]): self.stamp for end in range(1, len(path) + 1)})
+            self.fade(here)
+
+    def bounded(self, worker: WorkerId, blocks: int) -> None:
+        self.worker(worker).limit = blocks
+        self.fade(self.worker(worker))
+
+    def fade(self, here: OracleWorker) -> None:
+        while len(here.stamps) > here.limit:
+            oldest = next(iter(here.sent))
+            stamp = here.sent.pop(oldest)
+            here.stamps = {place: at for place, at in here.stamps.items() if at != stamp}
+
+    @staticmethod
+    def leading(known: dict[Place, int], namespace: Namespace, path: Path) -> int:
+        whole = (end for end in range(len(path)) if (namespace, path[: end + 1]) not in known)
+        return next(whole, len(path))
+
+    def match(self, namespace: Namespace, path: Path, now: float) -> dict[WorkerId, Held]:
+        found = {}
+        for name, here in self.workers.items():
+            sent = {
+                (spot, prompt[:end]): 1
+                for (spot, prompt), expires in here.predictions.items()
+                for end in range(1, len(prompt) + 1)
+                if expires > now
+            }
+            cached = self.leading(here.copies, namespace, path) * (not here.suspended)
+            predicted = self.leading(sent, namespace, path) * (not here.suspended)
+            history = self.leading(here.stamps, namespace, path)
+            held = Held(cached, max(cached, predicted), max(cached, history))
+            if any(held):
+                found[name] = Held(*(blocks * BLOCK_TOKENS for blocks in held))
+        return found

@@ -1,0 +1,151 @@
+"""Any history of events, sent prompts and losses, in any order, gives the answers of a page of dictionaries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from index_oracle import BLOCK_TOKENS, IndexOracle, Path, Place, tokens_of
+from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.workers import WorkerId
+
+TTL_S = 10.0
+PLAIN = Namespace(None, None)
+NAMESPACES = (PLAIN, Namespace("adapter", None), Namespace(None, "salt"), Namespace("adapter", "salt"))
+WORKERS = tuple(WorkerId(f"pod-{number}", number % 2) for number in range(4))
+
+
+def block_hash(worker: WorkerId, place: Place) -> int:
+    """Engines hash as they like, each by its own seed."""
+    return hash((worker, place)) & (1 << 64) - 1
+
+
+def stored(worker: WorkerId, namespace: Namespace, path: Path, start: int = 0) -> BlockStored:
+    """The event for the blocks of `path` from `start` on."""
+    keys: list[tuple[str, ...] | None] = [
+        tuple(key for key in (namespace.lora_name, namespace.cache_salt if end == 1 else None) if key) or None
+        for end in range(start + 1, len(path) + 1)
+    ]
+    return BlockStored(
+        [block_hash(worker, (namespace, path[:end])) for end in range(start + 1, len(path) + 1)],
+        block_hash(worker, (namespace, path[:start])) if start else None,
+        TokenIds(tokens_of(path[start:])),
+        BLOCK_TOKENS,
+        medium="GPU",
+        lora_name=namespace.lora_name,
+        extra_keys=keys,
+        group_idx=0,
+        kv_cache_spec_kind="full_attention",
+    )
+
+
+@dataclass
+class World:
+    """The index and the oracle, told the same."""
+
+    index: CacheMap
+    oracle: IndexOracle
+    now: float = 0.0
+
+    def store(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        start = min(start, len(path) - 1)
+        self.index.apply(worker, [stored(worker, namespace, path, start)])
+        self.oracle.stored(worker, namespace, path, start)
+
+    def remove(self, worker: WorkerId, namespace: Namespace, path: Path, _: int) -> None:
+        self.index.apply(worker, [BlockRemoved([block_hash(worker, (namespace, path))], "GPU", 0)])
+        self.oracle.removed(worker, (namespace, path))
+
+    def evict(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        """As engines do: the end of a prompt first."""
+        for end in range(len(path), start, -1):
+            self.remove(worker, namespace, path[:end], 0)
+
+    def clear(self, worker: WorkerId, *_: object) -> None:
+        self.index.apply(worker, [AllBlocksCleared()])
+        self.oracle.cleared(worker)
+
+    def drop(self, worker: WorkerId, *_: object) -> None:
+        self.index.drop(worker)
+        self.oracle.dropped(worker)
+
+    def suspend(self, worker: WorkerId, *_: object) -> None:
+        self.index.suspend(worker)
+        self.oracle.worker(worker).suspended = True
+
+    def resume(self, worker: WorkerId, *_: object) -> None:
+        self.index.resume(worker)
+        self.oracle.worker(worker).suspended = False
+
+    def send(self, worker: WorkerId, namespace: Namespace, path: Path, _: int) -> None:
+        self.index.sent(worker, tokens_of(path), namespace, self.now)
+        self.oracle.sent(worker, namespace, path, self.now)
+
+    def bound(self, worker: WorkerId, _: Namespace, path: Path, start: int) -> None:
+        self.index.set_history(worker, (len(path) + start) * BLOCK_TOKENS)
+        self.oracle.bounded(worker, len(path) + start)
+
+    def wait(self, _: WorkerId, __: Namespace, path: Path, ___: int) -> None:
+        self.now += len(path)
+
+    def agrees_on(self, namespace: Namespace, path: Path) -> None:
+        tokens = tokens_of(path) + b"\1\0\0\0"
+        assert self.index.match(tokens, namespace, self.now) == self.oracle.match(namespace, path, self.now)
+
+
+Deed = Callable[[World, WorkerId, Namespace, Path, int], None]
+BUSY: tuple[Deed, ...] = (World.store, World.store, World.store, World.evict, World.remove, World.send)
+RARE: tuple[Deed, ...] = (World.clear, World.drop, World.suspend, World.resume, World.bound, World.wait)
+
+paths = st.lists(st.integers(0, 2), min_size=1, max_size=9).map(tuple)
+deeds = st.tuples(
+    st.sampled_from(BUSY * 3 + RARE),
+    st.sampled_from(WORKERS),
+    st.sampled_from((PLAIN, *NAMESPACES)),
+    paths,
+    st.integers(0, 8),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(deeds, max_size=60), st.integers(1, 6), paths)
+def test_any_history_is_answered_as_the_dictionaries_answer_it(history, longest_run, asked):
+    world = World(CacheMap(BLOCK_TOKENS, TTL_S, None, longest_run), IndexOracle(TTL_S))
+    for deed, worker, namespace, path, start in history:
+        deed(world, worker, namespace, path, start)
+        world.agrees_on(namespace, path)
+        world.agrees_on(PLAIN, asked)
+    for worker in WORKERS:
+        assert world.index.blocks(worker) == len(world.oracle.worker(worker).copies)
+    for namespace in NAMESPACES:
+        for _, _, _, path, _ in history:
+            world.agrees_on(namespace, path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(deeds, max_size=60), st.integers(1, 6))
+def test_nothing_is_left_once_every_worker_is_dropped(history, longest_run):
+    world = World(CacheMap(BLOCK_TOKENS, TTL_S, None, longest_run), IndexOracle(TTL_S))
+    for deed, worker, namespace, path, start in history:
+        deed(world, worker, namespace, path, start)
+    for worker in WORKERS:
+        world.drop(worker)
+    assert world.index.size() == (0, 0, 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(deeds, max_size=60), st.integers(1, 6))
+def test_runs_and_their_tokens_are_bounded_by_the_blocks_held_and_what_leads_to_them(history, longest_run):
+    world = World(CacheMap(BLOCK_TOKENS, TTL_S, None, longest_run), IndexOracle(TTL_S))
+    for deed, worker, namespace, path, start in history:
+        deed(world, worker, namespace, path, start)
+    needed = {
+        (namespace, path[:end])
+        for here in world.oracle.workers.values()
+        for namespace, path in here.copies
+        for end in range(1, len(path) + 1)
+    }
+    assert world.index.size().runs <= 2 * len(needed)
+    assert world.index.size().token_bytes <= 2 * len(needed) * BLOCK_TOKENS * 4

@@ -1,0 +1,44 @@
+"""Events that contradict themselves or one another may cost their own engine credit; nothing else."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from index_oracle import BLOCK_TOKENS, tokens_of
+from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds
+from kvpool_router.index.cache_map import CacheMap, Held
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.workers import WorkerId
+
+LIAR, HONEST = WorkerId("liar", 0), WorkerId("honest", 0)
+PLAIN = Namespace()
+
+hashes = st.integers(1, 6)
+extra_keys = st.none() | st.lists(st.none() | st.just(("image",)) | st.just((("image", 3),)), max_size=4)
+
+
+@st.composite
+def untrue_events(draw: st.DrawFn) -> BlockStored | BlockRemoved | AllBlocksCleared:
+    """Any hash with any tokens after any parent."""
+    kind = draw(st.integers(0, 9))
+    listed = draw(st.lists(hashes, max_size=4))
+    if kind == 0:
+        return AllBlocksCleared()
+    if kind <= 3:
+        return BlockRemoved(listed, "GPU", 0)
+    blocks = tuple(draw(st.lists(st.integers(0, 1), min_size=len(listed), max_size=len(listed))))
+    parent = draw(st.none() | hashes)
+    return BlockStored(listed, parent, TokenIds(tokens_of(blocks)), BLOCK_TOKENS, extra_keys=draw(extra_keys))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(untrue_events(), max_size=50), st.integers(1, 3))
+def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, longest_run):
+    index = CacheMap(BLOCK_TOKENS, 1.0, None, longest_run)
+    true = BlockStored([101, 102, 103], None, TokenIds(tokens_of((0, 1, 0))), BLOCK_TOKENS)
+    index.apply(HONEST, [true])
+    index.apply(LIAR, events)
+    asked = tokens_of((0, 1, 0, 9))
+    assert index.match(asked, PLAIN, 0.0)[HONEST] == Held(6, 6, 6)
+    index.drop(LIAR)
+    assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6)}
+    index.drop(HONEST)
+    assert index.size() == (0, 0, 0)
