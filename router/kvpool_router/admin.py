@@ -1,0 +1,53 @@
+"""The admin port: what the router knows, for the operator, for `kvpool` and for people."""
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Query
+from kvpool_api.wire import Decisions, RouterState
+
+from kvpool_router.decisions import DecisionLog
+
+MOST_DECISIONS = 10_000
+
+
+def build_admin(state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: str) -> FastAPI:
+    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts."""
+    app = FastAPI(
+        title="kvpool router",
+        summary="Who is in the pool, how far its cache map can be trusted, and why requests went where they went.",
+        redoc_url=None,
+    )
+    guarded = [Depends(_guard(token))]
+
+    @app.get("/state", dependencies=guarded, responses={401: {"description": "No token, or not the right one."}})
+    async def read_state() -> RouterState:
+        """The pool as this router sees it. A worker's `draining` acknowledges that it gets nothing new from here."""
+        return state()
+
+    @app.get("/decisions", dependencies=guarded, responses={401: {"description": "No token, or not the right one."}})
+    async def read_decisions(limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = 100) -> Decisions:
+        """The last placements, newest first, with what each candidate was expected to cost. No prompt content."""
+        return Decisions(router=router, decisions=decisions.latest(limit))
+
+    return app
+
+
+def _guard(token: str) -> Callable[[str | None, str | None], None]:
+    expected = token.encode()
+
+    def check(
+        authorization: Annotated[str | None, Header()] = None, x_kvpool_token: Annotated[str | None, Header()] = None
+    ) -> None:
+        """The API server's proxy strips `Authorization`, so a header of our own is taken as well."""
+        given = x_kvpool_token or (authorization or "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), expected):
+            raise HTTPException(
+                status_code=401,
+                detail="The admin token is missing or wrong; send `Authorization: Bearer TOKEN` or `X-Kvpool-Token`,"
+                " TOKEN being key `token` of the Secret <pool>-admin.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    return check

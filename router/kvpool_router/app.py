@@ -1,0 +1,191 @@
+"""The one place that knows every part of the router: makes them, joins them, runs them, ends them."""
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import zmq.asyncio
+from fastapi import FastAPI
+from kvpool_api.wire import RouterConfig
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from kvpool_router.admin import build_admin
+from kvpool_router.asgi import ASGIApp
+from kvpool_router.breaker import Breaker
+from kvpool_router.calibration import Calibration
+from kvpool_router.decisions import DecisionLog
+from kvpool_router.deps import DoorDeps
+from kvpool_router.door import build_door
+from kvpool_router.engine_metrics import EngineMetrics
+from kvpool_router.events.follower import Rhythm
+from kvpool_router.events.plane import EventPlane
+from kvpool_router.front import build_front
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.load import Load
+from kvpool_router.loading import LoadingTokenizer
+from kvpool_router.membership.file_impl import FileMembership
+from kvpool_router.membership.protocol import Membership
+from kvpool_router.metrics import RequestMetrics, WorkerMetrics
+from kvpool_router.pool import Pool
+from kvpool_router.proxy import Engines, engine_session
+from kvpool_router.readiness import Readiness
+from kvpool_router.score import STRATEGIES
+from kvpool_router.serve import Server, serve_until_told
+from kvpool_router.settings import Settings
+from kvpool_router.state import StateReport
+from kvpool_router.tasks import stop
+from kvpool_router.tokens.choose import choose_tokenizer
+from kvpool_router.tokens.engine_impl import EngineTokenizer
+from kvpool_router.tokens.protocol import Tokenizer
+from kvpool_router.workers import Roster, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A router whose background work runs; what remains is to serve its two apps."""
+
+    front: ASGIApp
+    """For the http port."""
+    admin: FastAPI
+    """For the admin port."""
+    readiness: Readiness
+    following: asyncio.Task[None]
+    """Follows membership; never ends by itself."""
+
+
+async def run_router(settings: Settings, sockets: tuple[socket.socket, socket.socket]) -> None:
+    """Serves on the http and the admin socket until the process is told to end."""
+    async with open_router(settings) as router:
+        http, admin = Server(router.front, settings.shutdown_s), Server(router.admin, settings.shutdown_s)
+        await serve_until_told(http, admin, sockets, router.readiness.stop, router.following)
+
+
+@asynccontextmanager
+async def open_router(settings: Settings) -> AsyncIterator[Router]:
+    """Begins to follow the pool and its events; on leaving, everything that was begun has ended."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(engine_session())
+        parts = await stack.enter_async_context(_parts(settings.config, session))
+        tokenizer = LoadingTokenizer(EngineTokenizer(session, parts.ready_url, "the model's own is being loaded"))
+        chosen = choose_tokenizer(settings.tokenizer, session, parts.ready_url)
+        membership = FileMembership(settings.membership_file)
+        await stack.enter_async_context(_running(tokenizer.settle(chosen)))
+        following = await stack.enter_async_context(_running(_follow(membership, parts)))
+        yield _router(settings, parts, tokenizer, membership, following)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What holds the router's state, joined to the pool but not yet to requests."""
+
+    pool: Pool
+    metrics: EngineMetrics
+    registry: CollectorRegistry
+    decisions: DecisionLog
+    engines: Engines
+
+    def ready_url(self) -> str | None:
+        """Some engine that takes requests now."""
+        return next((worker.url for worker in self.pool.roster.accepting()), None)
+
+    def synced(self, worker: Worker) -> bool:
+        standing = self.pool.plane.standing(worker.id)
+        return standing is not None and standing.synced
+
+
+@asynccontextmanager
+async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncIterator[_Parts]:
+    registry = _registry()
+    cache = CacheMap(config.block_tokens, config.prediction_ttl_s, None)
+    context = zmq.asyncio.Context()
+    plane = EventPlane(
+        cache,
+        context,
+        block_tokens=config.block_tokens,
+        monotonic=time.monotonic,
+        wall_clock=time.time,
+        rhythm=Rhythm(),
+    )
+    pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry))
+    metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read)
+    try:
+        yield _Parts(pool, metrics, registry, DecisionLog(config.strategy, config.kept_decisions), Engines(session))
+    finally:
+        await metrics.close()
+        await plane.close()
+        context.destroy(linger=0)
+
+
+def _router(
+    settings: Settings,
+    parts: _Parts,
+    tokenizer: LoadingTokenizer,
+    membership: Membership,
+    following: asyncio.Task[None],
+) -> Router:
+    pool = parts.pool
+    readiness = Readiness(
+        pool.roster,
+        parts.synced,
+        lambda: tokenizer.settled,
+        lambda: membership.trouble,
+        time.monotonic,
+        settings.config.sync_timeout_s,
+    )
+    report = StateReport(settings.router, tokenizer, pool, parts.metrics, readiness, parts.decisions, time.monotonic)
+    parts.registry.register(WorkerMetrics(report.state, pool.requests))
+    door = build_door(_door_deps(settings.config, parts, tokenizer))
+    return Router(
+        build_front(readiness.judge, parts.registry, door),
+        build_admin(report.state, parts.decisions, settings.router, settings.admin_token),
+        readiness,
+        following,
+    )
+
+
+def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> DoorDeps:
+    pool = parts.pool
+    return DoorDeps(
+        names=tuple(config.served_names) or (config.model,),
+        max_body_bytes=config.max_body_bytes,
+        block_tokens=config.block_tokens,
+        roster=pool.roster,
+        tokenizer=tokenizer,
+        cache=pool.cache,
+        load=pool.load,
+        strategy=STRATEGIES[config.strategy](random.SystemRandom().getrandbits(32)),
+        breaker=pool.breaker,
+        engines=parts.engines,
+        decisions=parts.decisions,
+        observer=pool.requests,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+
+
+async def _follow(membership: Membership, parts: _Parts) -> None:
+    async for workers in membership.snapshots():
+        parts.pool.take(workers, parts.metrics)
+
+
+def _registry() -> CollectorRegistry:
+    """A registry of this router alone, with the process's own figures in it."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Runs the work beside the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        await stop(task)

@@ -1,0 +1,129 @@
+"""The event plane: keeps the map true to what the engines say, and says how true it is."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq.asyncio
+from kvpool_api.wire import EventState
+
+from kvpool_router.engine_metrics import Reading
+from kvpool_router.events.follower import Rhythm
+from kvpool_router.events.pace import Pace
+from kvpool_router.events.standing import Evidence, judge
+from kvpool_router.events.stream import Surroundings, WorkerStream
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.workers import Worker, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class EventStanding:
+    """What the plane knows of one worker."""
+
+    state: EventState
+    reason: str
+    synced: bool
+    """Subscribed and replayed on this connection, whatever came of it; true too where there is nothing to follow."""
+    blocks: int = 0
+    last_sequence: int | None = None
+    lag_ms: float | None = None
+    gaps: int = 0
+    restarts: int = 0
+    skipped_events: int = 0
+
+
+class EventPlane:
+    """One stream a worker. Whatever goes wrong on one of them shows in its standing and stops nothing else."""
+
+    def __init__(
+        self,
+        cache_map: CacheMap,
+        context: zmq.asyncio.Context,
+        *,
+        block_tokens: int,
+        monotonic: Callable[[], float],
+        wall_clock: Callable[[], float],
+        rhythm: Rhythm,
+    ) -> None:
+        self._map = cache_map
+        self._block_tokens = block_tokens
+        self._around = Surroundings(cache_map, block_tokens, context, Pace(), monotonic, wall_clock, rhythm)
+        self._streams: dict[WorkerId, WorkerStream] = {}
+        self._readings: dict[WorkerId, Reading] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def follow(self, workers: tuple[Worker, ...]) -> None:
+        """Follows these workers and no others; one whose process or addresses changed begins from nothing."""
+        told = {worker.id: worker for worker in workers}
+        for known in list(self._streams.values()):
+            if not _same_stream(known.worker, told.get(known.worker.id)):
+                self._drop(known)
+        for worker in workers:
+            if worker.id not in self._streams:
+                self._streams[worker.id] = WorkerStream(worker, self._around)
+                self._streams[worker.id].begin()
+
+    def read(self, worker: WorkerId, reading: Reading) -> None:
+        """The engine's own account of block size and capacity."""
+        self._readings[worker] = reading
+
+    def standing(self, worker: WorkerId) -> EventStanding | None:
+        """None for a worker that is not followed."""
+        stream = self._streams.get(worker)
+        if stream is None:
+            return None
+        facts, sink = stream.follower.facts, stream.sink
+        state, reason = judge(self._evidence(stream))
+        applied = stream.follower.marks.applied
+        return EventStanding(
+            state=state,
+            reason=reason,
+            synced=facts.caught_up or stream.worker.events is None,
+            blocks=self._map.blocks(worker),
+            last_sequence=applied if applied >= 0 else None,
+            lag_ms=sink.lag_ms,
+            gaps=facts.gaps,
+            restarts=facts.restarts,
+            skipped_events=sink.skipped_events + stream.foreign_messages,
+        )
+
+    async def close(self) -> None:
+        for stream in self._streams.values():
+            stream.cut()
+        await asyncio.gather(*(stream.ended() for stream in self._streams.values()), *self._ending)
+
+    def _drop(self, stream: WorkerStream) -> None:
+        stream.cut()
+        ending = asyncio.ensure_future(stream.ended())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        worker = stream.worker.id
+        del self._streams[worker]
+        self._readings.pop(worker, None)
+        self._map.resume(worker)
+        self._map.drop(worker)
+
+    def _evidence(self, stream: WorkerStream) -> Evidence:
+        follower, tally = stream.follower, stream.sink.tally
+        reading = self._readings.get(stream.worker.id, Reading())
+        return Evidence(
+            events=stream.worker.events,
+            connection_trouble=stream.trouble,
+            caught_up=follower.facts.caught_up,
+            replaying=follower.facts.replaying,
+            replay_trouble=follower.facts.replay_trouble,
+            first=follower.marks.first,
+            applied=follower.marks.applied,
+            unreadable=tally.unreadable,
+            cleared=tally.cleared,
+            turned_over=tally.stored_blocks * self._block_tokens,
+            pool_block_tokens=self._block_tokens,
+            engine_block_tokens=reading.block_tokens or (None if tally.stored_blocks else tally.other_block_tokens),
+            cache_tokens=reading.cache_tokens,
+        )
+
+
+def _same_stream(known: Worker, told: Worker | None) -> bool:
+    return told is not None and (
+        (known.incarnation, known.events, known.replay) == (told.incarnation, told.events, told.replay)
+    )

@@ -1,0 +1,54 @@
+"""Asks an engine for the batches it still holds."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+import zmq
+import zmq.asyncio
+
+from kvpool_router.events.feed import ReplayUnavailable
+from kvpool_router.events.sequence import Frame
+
+SEQUENCE_BYTES = 8
+END_OF_REPLAY = -1
+ANSWER_FRAMES_KEPT = 16_384
+"""Batches that may wait here: more than vLLM buffers (10,000), so that an answer is not cut on our side."""
+LARGEST_MESSAGE_BYTES = 64 * 2**20
+SILENCE_S = 3.0
+"""An engine answers between two live batches; one that is silent for longer is taken to be hung."""
+
+
+def frame_of(parts: Sequence[bytes]) -> Frame | None:
+    """The batch in one message, live or replayed: sequence and payload are its last two parts in every release.
+
+    None for a message that carries no batch. Releases put nothing, an empty part or a topic before them.
+    """
+    if len(parts) < 2 or len(parts[-2]) != SEQUENCE_BYTES:
+        return None
+    return Frame(int.from_bytes(parts[-2], "big", signed=True), parts[-1])
+
+
+async def replayed(
+    context: zmq.asyncio.Context, address: str, first: int, *, silence_s: float = SILENCE_S
+) -> AsyncGenerator[Frame, None]:
+    """Batches from sequence `first` on, in the engine's order, up to its end mark.
+
+    A socket of its own for each question, so that what is left of an unfinished answer cannot be taken for the next.
+    Raises ReplayUnavailable after `silence_s` seconds without a message.
+    """
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.RCVHWM, ANSWER_FRAMES_KEPT)
+    socket.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
+    socket.set(zmq.RCVTIMEO, round(silence_s * 1000))
+    try:
+        socket.connect(address)
+        await socket.send_multipart([b"", first.to_bytes(SEQUENCE_BYTES, "big")])
+        while (frame := frame_of(await socket.recv_multipart())) is None or frame.sequence != END_OF_REPLAY:
+            if frame is not None:
+                yield frame
+    except zmq.Again as silence:
+        raise ReplayUnavailable(f"replay port {address} gave no answer within {silence_s:g} s") from silence
+    except zmq.ZMQError as error:
+        raise ReplayUnavailable(f"replay port {address} cannot be asked: {error}") from error
+    finally:
+        socket.close()

@@ -1,0 +1,109 @@
+"""One worker's events from socket to map, for as long as the worker lives."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zmq
+import zmq.asyncio
+
+from kvpool_router.events.follower import Follower, Rhythm
+from kvpool_router.events.map_sink import MapSink
+from kvpool_router.events.pace import Pace
+from kvpool_router.events.subscriber import Subscription
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.tasks import stop, until_first
+from kvpool_router.workers import Worker
+
+LOG = logging.getLogger(__name__)
+
+FAULT_PAUSE_S = 5.0
+"""Wait before a stream that failed in a way nobody foresaw is begun again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all streams of a plane share."""
+
+    cache_map: CacheMap
+    block_tokens: int
+    context: zmq.asyncio.Context
+    pace: Pace
+    monotonic: Callable[[], float]
+    wall_clock: Callable[[], float]
+    rhythm: Rhythm
+
+
+class WorkerStream:
+    """Connects, follows until the connection is lost, takes the worker's credit away, connects again.
+
+    After the rhythm's `forget_s` without a connection the blocks are dropped and credit is given back: by then
+    predictions are worth more than a map that nobody can confirm.
+    """
+
+    def __init__(self, worker: Worker, around: Surroundings) -> None:
+        self.worker = worker
+        self.sink = MapSink(worker.id, around.cache_map, around.block_tokens, around.pace, around.wall_clock)
+        self.follower = Follower(self.sink, around.monotonic, around.rhythm)
+        self.trouble: str | None = None
+        """Why there is no connection; None while there is one."""
+        self.foreign_messages = 0
+        self._around = around
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        if self.worker.events is not None:
+            self.trouble = f"No connection to {self.worker.events} yet."
+            self._task = asyncio.create_task(self._run(self.worker.events), name=f"events {self.worker.id}")
+
+    def cut(self) -> None:
+        """From the return of this call on the map is left alone, whatever the task does until it has ended."""
+        self.sink.detach()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def ended(self) -> None:
+        if self._task is not None:
+            await stop(self._task)
+
+    async def _run(self, address: str) -> None:
+        while True:
+            try:
+                await self._one_connection(address)
+            except zmq.ZMQError as error:
+                self.trouble = f"The events address {address} cannot be used: {error}."
+                await asyncio.sleep(FAULT_PAUSE_S)
+            except Exception:
+                LOG.exception("events of %s failed; beginning again", self.worker.id)
+                self._lost(f"The events of {address} could not be followed; see the router's log.")
+                await asyncio.sleep(FAULT_PAUSE_S)
+
+    async def _one_connection(self, address: str) -> None:
+        with Subscription(self._around.context, address, self.worker.replay) as subscription:
+            forgetting = asyncio.get_running_loop().call_later(self._around.rhythm.forget_s, self._forget)
+            try:
+                await self._establish(subscription)
+            finally:
+                forgetting.cancel()
+            self.trouble = None
+            try:
+                await until_first(self.follower.follow(subscription), subscription.lost())
+            finally:
+                self._lost(f"The connection to {address} was lost; trying again.")
+                self.foreign_messages += subscription.foreign_messages
+
+    async def _establish(self, subscription: Subscription) -> None:
+        subscription.connect()
+        while not await subscription.established():
+            if self.follower.marks.applied < 0:
+                self.trouble = subscription.trouble
+
+    def _lost(self, trouble: str) -> None:
+        self.sink.suspend()
+        self.follower.facts.caught_up = False
+        self.trouble = trouble
+
+    def _forget(self) -> None:
+        self.follower.forget()
+        self.sink.resume()

@@ -1,0 +1,108 @@
+"""One connection to one engine's event publisher."""
+
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Self
+
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
+
+from kvpool_router.events.feed import ReplayUnavailable
+from kvpool_router.events.replay import LARGEST_MESSAGE_BYTES, frame_of, replayed
+from kvpool_router.events.sequence import Frame
+
+LIVE_FRAMES_KEPT = 16_384
+"""Live batches that may wait while a replay is read; the rest waits at the engine."""
+
+_OPTIONS = {
+    zmq.LINGER: 0,
+    zmq.RCVHWM: LIVE_FRAMES_KEPT,
+    zmq.MAXMSGSIZE: LARGEST_MESSAGE_BYTES,
+    zmq.RECONNECT_IVL: 100,
+    zmq.RECONNECT_IVL_MAX: 1000,
+    zmq.CONNECT_TIMEOUT: 3000,
+    zmq.HANDSHAKE_IVL: 3000,
+    # A cable that is cut or a process that is stopped closes no connection: silence must.
+    zmq.HEARTBEAT_IVL: 1000,
+    zmq.HEARTBEAT_TIMEOUT: 3000,
+}
+_HANDSHAKE_FAILED = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.HANDSHAKE_FAILED_PROTOCOL)
+_MONITORED = (
+    zmq.Event.CONNECTED
+    | zmq.Event.CONNECT_RETRIED
+    | zmq.Event.DISCONNECTED
+    | zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+)
+
+
+class Subscription:
+    """A SUB socket that is used for one connection only: what an earlier connection left unread is gone with it.
+
+    `established` and `lost` read the socket's monitor; `live` and `replay` are the Feed.
+    """
+
+    def __init__(self, context: zmq.asyncio.Context, events: str, replay: str | None) -> None:
+        self._context = context
+        self._events = events
+        self._replay = replay
+        self.foreign_messages = 0
+        """Messages that carried no batch."""
+
+        self.trouble = f"No connection to {events} yet."
+
+    def __enter__(self) -> Self:
+        self._socket = self._context.socket(zmq.SUB)
+        for option, value in _OPTIONS.items():
+            self._socket.set(option, value)
+        self._socket.set(zmq.SUBSCRIBE, b"")
+        self._monitor = self._socket.get_monitor_socket(_MONITORED)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.disable_monitor()
+        self._socket.close()
+
+    def connect(self) -> None:
+        """Begins to connect; libzmq goes on trying by itself, at most a second apart. Raises ZMQError: no address."""
+        self._socket.connect(self._events)
+
+    async def established(self) -> bool:
+        """True once the publisher has shaken hands. False after anything else that happened: `trouble` says what."""
+        event = await self._event()
+        if event == zmq.Event.CONNECT_RETRIED:
+            self.trouble = f"No connection to {self._events}: nothing listens there, or the way is blocked."
+        elif event == zmq.Event.CONNECTED:
+            self.trouble = f"{self._events} accepts connections, but no publisher answers there."
+        elif event in _HANDSHAKE_FAILED:
+            self.trouble = f"What answers at {self._events} is no event publisher."
+        return event == zmq.Event.HANDSHAKE_SUCCEEDED
+
+    async def lost(self) -> None:
+        """Returns when the connection is lost."""
+        while await self._event() != zmq.Event.DISCONNECTED:
+            pass
+
+    async def _event(self) -> zmq.Event:
+        message = await self._monitor.recv_multipart()
+        return zmq.Event(parse_monitor_message(message)["event"])
+
+    async def live(self, timeout_s: float) -> Frame | None:
+        # The socket's own timeout: to cancel a receive could lose the message that it was about to give.
+        self._socket.set(zmq.RCVTIMEO, round(timeout_s * 1000))
+        try:
+            while (frame := frame_of(await self._socket.recv_multipart())) is None:
+                self.foreign_messages += 1
+        except zmq.Again:
+            return None
+        return frame
+
+    async def replay(self, first: int) -> AsyncGenerator[Frame, None]:
+        if self._replay is None:
+            raise ReplayUnavailable("pod declares no kv-replay port")
+        async for frame in replayed(self._context, self._replay, first):
+            yield frame

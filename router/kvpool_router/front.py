@@ -1,0 +1,37 @@
+"""The http port: health, readiness and metrics here, everything else to the door."""
+
+import json
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from kvpool_router.asgi import ASGIApp, Receive, Scope, Send, respond
+
+_JSON = ((b"content-type", b"application/json"),)
+_TEXT = ((b"content-type", CONTENT_TYPE_LATEST.encode()),)
+
+
+def build_front(ready: Callable[[], tuple[bool, str]], registry: CollectorRegistry, door: ASGIApp) -> ASGIApp:
+    """`/health`: the process runs. `/ready`: 200 or 503, with the reason. Neither needs a token."""
+
+    async def health(send: Send) -> None:
+        await respond(send, 200, _JSON, b'{"status":"ok"}')
+
+    async def readiness(send: Send) -> None:
+        is_ready, reason = ready()
+        await respond(send, 200 if is_ready else 503, _JSON, json.dumps({"ready": is_ready, "reason": reason}).encode())
+
+    async def metrics(send: Send) -> None:
+        await respond(send, 200, _TEXT, generate_latest(registry))
+
+    own = {"/health": health, "/ready": readiness, "/metrics": metrics}
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = own.get(scope["path"])
+        if answer is None:
+            await door(scope, receive, send)
+        else:
+            await answer(send)
+
+    return front

@@ -1,0 +1,109 @@
+"""What one router process is told, read once at its start: a configuration file, an admin token, the environment."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kvpool_api.wire import ROUTER_ADMIN_PORT, ROUTER_HTTP_PORT, RouterConfig, TokenizerConfig
+from pydantic import ValidationError
+
+SHUTDOWN_S = 30.0
+ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a cluster, NetworkPolicies say who may connect
+
+
+class SettingsError(Exception):
+    """The process cannot start; one line that says what, why and the mend."""
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `build_router` needs to know."""
+
+    config: RouterConfig
+    router: str
+    """Name of this router's pod."""
+    http: Address
+    admin: Address
+    admin_token: str
+    membership_file: Path
+    """A v1 PodList of the pool's engine Pods."""
+    tokenizer: TokenizerConfig
+    shutdown_s: float = SHUTDOWN_S
+    """How long streams may go on after SIGTERM."""
+
+
+def load_settings(config_file: Path, admin_token_file: Path, env: Mapping[str, str]) -> Settings:
+    """Reads the two files. Raises SettingsError."""
+    config = _config(config_file)
+    host = _listen_host(env.get("POD_IP"))
+    return Settings(
+        config=config,
+        router=env.get("POD_NAME", "router"),
+        http=Address(host, _port(env, "KVPOOL_HTTP_PORT", ROUTER_HTTP_PORT)),
+        admin=Address(host, _port(env, "KVPOOL_ADMIN_PORT", ROUTER_ADMIN_PORT)),
+        admin_token=_token(admin_token_file),
+        membership_file=_membership_file(env),
+        tokenizer=_tokenizer(config, env),
+    )
+
+
+def _config(path: Path) -> RouterConfig:
+    try:
+        return RouterConfig.model_validate_json(_text(path, "the pool's ConfigMap <pool>-router"))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in error.errors())
+        raise SettingsError(
+            f"{path} is no valid router configuration ({wrong}); the operator writes it: run both at one version."
+        ) from error
+
+
+def _tokenizer(config: RouterConfig, env: Mapping[str, str]) -> TokenizerConfig:
+    """A folder named by the environment wins: simulated engines bring a tokenizer of their own."""
+    path = env.get("KVPOOL_TOKENIZER_PATH")
+    return TokenizerConfig(path=path) if path else config.tokenizer
+
+
+def _token(path: Path) -> str:
+    token = _text(path, "the pool's Secret <pool>-admin, key `token`").strip()
+    if not token:
+        raise SettingsError(f"{path} is empty; put a token of at least one character there, it guards the admin port.")
+    return token
+
+
+def _text(path: Path, origin: str) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error}); mount {origin} there.") from error
+
+
+def _membership_file(env: Mapping[str, str]) -> Path:
+    told = env.get("KVPOOL_MEMBERSHIP_FILE")
+    if not told:
+        raise SettingsError(
+            "KVPOOL_MEMBERSHIP_FILE is not set, and this release cannot watch Pods through the cluster's API;"
+            " set it to a file with a v1 PodList of the pool's engine Pods."
+        )
+    return Path(told)
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    told = env.get(name, str(default))
+    if not (told.isdecimal() and 0 <= int(told) <= 65535):
+        raise SettingsError(f"{name} is {told!r}; set it to a port number from 0 to 65535, or leave it out.")
+    return int(told)
+
+
+def _listen_host(pod_ip: str | None) -> str:
+    """A pod on one machine with others keeps to its own loopback address; in a cluster probes and forwards need all."""
+    try:
+        return pod_ip if pod_ip and ipaddress.ip_address(pod_ip).is_loopback else ALL_ADDRESSES
+    except ValueError as error:
+        raise SettingsError(f"POD_IP is {pod_ip!r}, which is no IP address; set it from status.podIP.") from error
