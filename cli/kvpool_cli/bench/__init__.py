@@ -1,0 +1,1 @@
+"""`kvpool bench`: open-loop load, and what came of it."""

@@ -1,0 +1,114 @@
+"""Traces in Mooncake's format: one JSON object a line with timestamp (ms), input_length, output_length, hash_ids.
+
+Equal hash ids mean equal prefix blocks of 512 tokens; only the last block of a prompt may be shorter.
+"""
+
+import itertools
+import json
+import random
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kvpool_cli.bench.workload import Planned, Segment, Workload
+from kvpool_cli.errors import UserError
+
+BLOCK_TOKENS = 512
+LEAST_BURST_GAP_MS = 1000
+
+
+class Row(NamedTuple):
+    timestamp_ms: float
+    input_tokens: int
+    output_tokens: int
+    hash_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which part of a trace is replayed, and how fast: its first `seconds` (all of it when None), `speed` times."""
+
+    seconds: float | None = None
+    speed: float = 1.0
+
+
+def replay(path: Path, cut: Cut, seed: int, *, block_tokens: int = BLOCK_TOKENS) -> Workload:
+    """The trace as a workload. Raises UserError for a file that is missing or not in the format."""
+    rows = tuple(rows_of(path, block_tokens))
+    spread_ms = burst_gap_ms([row.timestamp_ms for row in rows])
+    draw = random.Random(seed)  # noqa: S311 - load, not secrets
+    timed = sorted((row.timestamp_ms + draw.uniform(0, spread_ms), row) for row in rows)
+    kept = [(at_ms, row) for at_ms, row in timed if cut.seconds is None or at_ms < cut.seconds * 1000]
+    if not kept:
+        raise UserError(f"{path}: no request in the first {cut.seconds:g} s; raise --seconds")
+    return Workload(
+        tuple(
+            Planned(at_ms / 1000 / cut.speed, tuple(_segments(row, block_tokens)), max(1, row.output_tokens))
+            for at_ms, row in kept
+        ),
+        _origin(path, len(kept), cut, spread_ms, seed),
+    )
+
+
+def _origin(path: Path, requests: int, cut: Cut, spread_ms: float, seed: int) -> str:
+    part = "all" if cut.seconds is None else f"first {cut.seconds:g} s"
+    spread = f", bursts every {spread_ms / 1000:g} s spread evenly over them (seed {seed})" if spread_ms else ""
+    return f"trace {path.name}: {requests} requests, {part}, {cut.speed:g} x speed{spread}"
+
+
+def _segments(row: Row, block_tokens: int) -> Iterator[Segment]:
+    left = row.input_tokens
+    for hash_id in row.hash_ids:
+        yield Segment(f"block {hash_id}", min(block_tokens, left))
+        left -= block_tokens
+
+
+def burst_gap_ms(timestamps_ms: Sequence[float]) -> float:
+    """How far apart bursts stand where the recorder rounded its clock; 0 where it did not.
+
+    Mooncake's traces are quantised to 3 s: some ten requests share one timestamp. Replayed as they stand they would
+    test the queue of a burst that never was.
+    """
+    times = sorted(set(timestamps_ms))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return statistics.median(gaps) if gaps and min(gaps) >= LEAST_BURST_GAP_MS else 0.0
+
+
+def rows_of(path: Path, block_tokens: int) -> Iterator[Row]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--trace {path}: cannot be read: {_reason(error)}") from None
+    return _parsed(path, enumerate(lines, start=1), block_tokens)
+
+
+def _parsed(path: Path, lines: Iterable[tuple[int, str]], block_tokens: int) -> Iterator[Row]:
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            yield _row(json.loads(line), block_tokens)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"--trace {path}, line {number}: not a request in Mooncake's format "
+                f"(timestamp, input_length, output_length, hash_ids): {_reason(error)}"
+            ) from None
+
+
+def _row(fields: dict[str, float | list[int]], block_tokens: int) -> Row:
+    timestamp, given, asked, hash_ids = (
+        fields[name] for name in ("timestamp", "input_length", "output_length", "hash_ids")
+    )
+    if not (isinstance(timestamp, float | int) and isinstance(given, int) and isinstance(asked, int)):
+        raise ValueError("timestamp, input_length and output_length must be numbers")
+    if not isinstance(hash_ids, list) or len(hash_ids) != -(-given // block_tokens) or given < 1:
+        raise ValueError(f"hash_ids must name each block of {block_tokens} tokens of input_length")
+    return Row(timestamp, given, asked, tuple(hash_ids))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

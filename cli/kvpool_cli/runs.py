@@ -1,0 +1,105 @@
+"""Pools that run on this machine: what `kvpool up` leaves in a folder a pool, so that other terminals find it.
+
+.kvpool/run/<pool>/run.json       who runs it and where it answers (RunRecord)
+                   pool.json      the InferencePool with its status, renewed while it runs
+                   admin-token    for the router's admin endpoint, readable by its owner alone
+                   logs/          one file a Pod
+"""
+
+import os
+from pathlib import Path
+
+from kvpool_api.pool import InferencePool
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+RUN_FOLDER = Path(".kvpool/run")
+TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
+
+
+class RunRecord(BaseModel):
+    """One running pool."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pool: str
+    namespace: str
+    manifest: str
+    engine: str
+    pid: int
+    """The process that runs it; its end ends the pool."""
+    url: str
+    admin_url: str
+    model: str
+    block_tokens: int
+
+    @property
+    def alive(self) -> bool:
+        return process_alive(self.pid)
+
+
+class RunFolder:
+    """One pool's folder below `root`."""
+
+    def __init__(self, root: Path, pool: str) -> None:
+        self.path = root / pool
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def token_file(self) -> Path:
+        return self.path / TOKEN_FILE
+
+    def write_record(self, record: RunRecord, token: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.token_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+        _replace(self.path / "run.json", record.model_dump_json(indent=2))
+
+    def write_pool(self, pool: InferencePool) -> None:
+        _replace(self.path / "pool.json", pool.model_dump_json(by_alias=True))
+
+    def record(self) -> RunRecord | None:
+        """None where nothing was started, or where the folder is of another release."""
+        try:
+            return RunRecord.model_validate_json((self.path / "run.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def pool(self) -> InferencePool | None:
+        try:
+            return InferencePool.model_validate_json((self.path / "pool.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def clear(self) -> None:
+        """The pool has ended: only its logs stay."""
+        for name in ("run.json", "pool.json", TOKEN_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def running(root: Path) -> list[RunRecord]:
+    """Pools whose process lives, by name."""
+    if not root.is_dir():
+        return []
+    records = [RunFolder(root, path.name).record() for path in sorted(root.iterdir())]
+    return [record for record in records if record is not None and record.alive]
+
+
+def process_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _replace(path: Path, text: str) -> None:
+    """Atomically: a reader sees the old text or the new."""
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(path)

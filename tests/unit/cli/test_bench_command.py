@@ -1,0 +1,176 @@
+import asyncio
+import json
+import threading
+from contextlib import contextmanager
+
+import pytest
+from aiohttp import web
+from kvpool_cli.bench.command import BenchOptions, Measured, bench, workload_of
+from kvpool_cli.bench.mooncake import Cut
+from kvpool_cli.bench.open_loop import Tally
+from kvpool_cli.bench.target import TargetOptions, resolve
+from kvpool_cli.bench.token_ids import TokenIds
+from kvpool_cli.bench.workload import SharedPrefix
+from kvpool_cli.errors import UserError
+from kvpool_cli.runs import RunFolder
+from openai_stub import Stub, running
+from rich.console import Console
+from run_records import record
+
+LOAD = SharedPrefix(2, 2, 64, 16, 3, rate_per_s=40, seconds=0.3)
+
+
+def target(**told):
+    defaults = {
+        "url": None,
+        "model": None,
+        "admin_url": None,
+        "admin_token_file": None,
+        "block_size": 16,
+        "api_key": None,
+        "timeout_s": 30.0,
+        "run_folder": None,
+    }
+    return TargetOptions(**(defaults | told))
+
+
+def options(tmp_path, **told):
+    defaults = {
+        "target": target(run_folder=tmp_path),
+        "trace": None,
+        "cut": Cut(),
+        "profile": LOAD,
+        "seed": 1,
+        "vocabulary": 4000,
+        "as_json": False,
+        "plot": None,
+    }
+    return BenchOptions(**(defaults | told))
+
+
+@contextmanager
+def served(stub):
+    """The stub in a thread of its own, since the command brings its own event loop."""
+    loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+
+    async def serve():
+        async with running(stub):
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield stub
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(5)
+        loop.close()
+
+
+def test_a_profile_ends_in_a_table_and_exit_code_0(tmp_path, capsys):
+    with served(Stub(cached=48)) as stub:
+        code = bench(options(tmp_path, target=target(url=stub.url), plot=tmp_path / "p.svg"))
+    shown = capsys.readouterr()
+    assert code == 0
+    assert "60.0 % of prompt tokens" in shown.out
+    assert "requests to http://127.0.0.1" in shown.err
+    assert (tmp_path / "p.svg").exists()
+    assert {len(body["prompt"]) for body in stub.bodies} == {80}
+
+
+def test_json_alone_stands_on_stdout(tmp_path, capsys):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 3, "input_length": 20, "output_length": 2, "hash_ids": [7]}\n')
+    with served(Stub()) as stub:
+        code = bench(options(tmp_path, target=target(url=stub.url), profile=None, trace=trace, as_json=True))
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (found["requests"], found["errors"], found["prompt_tokens"]) == (1, 0, 20)
+
+
+def test_a_pool_that_refuses_everything_is_exit_code_1(tmp_path, capsys):
+    with served(Stub(refuse=503)) as stub:
+        assert bench(options(tmp_path, target=target(url=stub.url))) == 1
+    assert "HTTP 503: Overloaded" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_reports_what_had_ended(tmp_path, capsys, monkeypatch):
+    async def interrupted(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Measured, "run", interrupted)
+    with served(Stub()) as stub:
+        assert bench(options(tmp_path, target=target(url=stub.url))) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"profile": None}, "either --trace FILE or --profile"),
+        ({"vocabulary": 500}, "--vocabulary 500"),
+    ],
+)
+def test_options_that_make_no_load_are_refused_at_once(tmp_path, told, words):
+    with pytest.raises(UserError, match=words):
+        bench(options(tmp_path, **told))
+
+
+async def test_the_only_pool_that_runs_here_is_the_target(tmp_path):
+    async with running(Stub()) as stub:
+        RunFolder(tmp_path, "qwen").write_record(record().model_copy(update={"url": stub.url}), "secret")
+        found = await resolve(target(run_folder=tmp_path))
+    assert (found.target.url, found.target.model) == (stub.url, "stub")
+    assert (found.admin.url, found.admin.token) == (record().admin_url, "secret")
+
+
+async def test_admin_options_are_taken_with_a_url(tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    async with running(Stub()) as stub:
+        told = {"admin_url": "http://127.0.0.1:1", "admin_token_file": tmp_path / "token", "block_size": 32}
+        found = await resolve(target(url=stub.url, model="other", **told))
+    assert (found.admin.token, found.admin.block_tokens, found.target.model) == ("secret", 32, "other")
+
+
+async def test_without_exactly_one_pool_the_user_is_told_how_to_choose(tmp_path):
+    with pytest.raises(UserError, match="kvpool up FILE"):
+        await resolve(target(run_folder=tmp_path))
+    RunFolder(tmp_path, "one").write_record(record("one"), "")
+    RunFolder(tmp_path, "two").write_record(record("two"), "")
+    with pytest.raises(UserError, match="choose with --url"):
+        await resolve(target(run_folder=tmp_path))
+
+
+async def test_a_model_that_is_not_served_is_named_with_those_that_are():
+    async with running(Stub()) as stub:
+        with pytest.raises(UserError, match="serves stub, other"):
+            await resolve(target(url=stub.url, model="nope"))
+
+
+async def test_a_url_where_nobody_answers_is_one_line():
+    with pytest.raises(UserError, match="does not answer as an OpenAI server"):
+        await resolve(target(url="http://127.0.0.1:1"))
+
+
+async def test_a_server_without_models_is_one_line(monkeypatch):
+    async def none(_, __):
+        return web.json_response({"data": []})
+
+    monkeypatch.setattr(Stub, "models", none)
+    async with running(Stub()) as stub:
+        with pytest.raises(UserError, match="serves no model"):
+            await resolve(target(url=stub.url))
+
+
+async def test_predictions_that_could_not_be_read_are_said(tmp_path, capsys):
+    async with running(Stub()) as stub:
+        (tmp_path / "token").write_text("x")
+        told = {"admin_url": stub.url, "admin_token_file": tmp_path / "token"}
+        found = await resolve(target(url=stub.url, **told))
+        workload = workload_of(options(tmp_path))
+        measured = Measured(Tally(len(workload.requests)))
+        await measured.run(workload, TokenIds(4000), found, Console(stderr=True))
+    assert len(measured.tally.outcomes) == len(workload.requests)
+    assert "predictions are incomplete" in capsys.readouterr().err

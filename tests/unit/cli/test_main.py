@@ -1,0 +1,80 @@
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from kvpool_cli import main
+from kvpool_cli.errors import FAILED, UserError
+
+
+def run(monkeypatch, *words, name="kvpool"):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    return ended.value.code
+
+
+def test_help_and_version_need_nothing_but_the_command_line(monkeypatch, capsys):
+    assert run(monkeypatch, "--help") == 0
+    assert run(monkeypatch, "version") == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("up", "status", "bench", "crd", f"kvpool {version('kvpool')}"))
+
+
+def test_help_imports_no_subcommand():
+    program = (
+        "import sys, kvpool_cli.main as m; print([n for n in sys.modules if n.startswith(('kvpool_cli.', 'aiohttp'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "['kvpool_cli.errors', 'kvpool_cli.main']"
+
+
+def test_help_is_quick():
+    program = Path(sys.executable).parent / "kvpool"
+    times = []
+    for _ in range(3):
+        since = time.monotonic()
+        subprocess.run([program, "--help"], check=True, capture_output=True)
+        times.append(time.monotonic() - since)
+    assert min(times) < 1  # 0.07 s at rest; a machine under test may be busy
+
+
+@pytest.mark.parametrize("name", ["kvpool", "kubectl-kvpool"])
+def test_a_users_error_is_one_line_under_the_commands_own_name(monkeypatch, capsys, name, tmp_path):
+    assert run(monkeypatch, "bench", "--run-folder", tmp_path, name=name) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert shown.startswith(f"{name.replace('-', ' ')}: say what to send")
+
+
+def test_a_failure_keeps_its_exit_code(monkeypatch, capsys):
+    def fail(*_):
+        raise UserError("the pool went away", exit_code=FAILED)
+
+    monkeypatch.setattr("kvpool_cli.bench.command.bench", fail)
+    assert run(monkeypatch, "bench", "--profile", "shared-prefix") == 1
+
+
+def test_a_wrong_option_is_exit_2(monkeypatch, capsys):
+    assert run(monkeypatch, "bench", "--nonsense") == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_exit_130_without_a_traceback(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kvpool_cli.bench.command.bench", interrupt)
+    assert run(monkeypatch, "bench", "--profile", "shared-prefix") in (1, 130)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_bench_options_reach_the_load(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("kvpool_cli.bench.command.bench", lambda options: seen.append(options) or 0)
+    assert run(monkeypatch, "bench", "--trace", tmp_path, "--seconds", 150, "--speed", 2) == 0
+    assert run(monkeypatch, "bench", "--profile", "shared-prefix", "--rate", 14) == 0
+    assert (seen[0].cut.seconds, seen[0].cut.speed, seen[0].profile) == (150, 2, None)
+    assert (seen[1].profile.rate_per_s, seen[1].profile.seconds, seen[1].profile.groups) == (14, 60, 75)

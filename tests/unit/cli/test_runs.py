@@ -1,0 +1,59 @@
+import os
+import stat
+
+from kvpool_api.pool import InferencePool
+from kvpool_cli.runs import RunFolder, process_alive, running
+from run_records import record
+
+POOL = InferencePool.model_validate({"metadata": {"name": "qwen"}, "spec": {"model": {"name": "m"}}})
+
+
+def ended_pid():
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    folder = RunFolder(tmp_path, "qwen")
+    folder.write_record(record(), "secret")
+    folder.write_pool(POOL)
+    assert folder.record() == record()
+    assert folder.pool() == POOL
+    assert folder.token_file.read_text() == "secret"
+    assert folder.logs.parent == folder.path
+
+
+def test_the_admin_token_is_readable_by_its_owner_alone(tmp_path):
+    folder = RunFolder(tmp_path, "qwen")
+    folder.write_record(record(), "old")
+    folder.write_record(record(), "new")
+    assert stat.S_IMODE(folder.token_file.stat().st_mode) == 0o600
+    assert folder.token_file.read_text() == "new"
+
+
+def test_a_pool_whose_process_has_ended_is_not_running(tmp_path):
+    RunFolder(tmp_path, "alive").write_record(record("alive"), "")
+    RunFolder(tmp_path, "dead").write_record(record("dead", ended_pid()), "")
+    (tmp_path / "foreign").mkdir()
+    assert [found.pool for found in running(tmp_path)] == ["alive"]
+    assert running(tmp_path / "none") == []
+
+
+def test_a_cleared_folder_holds_no_record_no_token_and_keeps_its_logs(tmp_path):
+    folder = RunFolder(tmp_path, "qwen")
+    folder.write_record(record(), "secret")
+    folder.write_pool(POOL)
+    folder.logs.mkdir()
+    folder.clear()
+    assert [path.name for path in folder.path.iterdir()] == ["logs"]
+    assert folder.record() is None
+    assert folder.pool() is None
+
+
+def test_a_process_of_another_user_is_alive(monkeypatch):
+    def refuse(pid, sig):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert process_alive(1)
