@@ -20,6 +20,8 @@ class Rhythm:
     """Silence after which the end of the stream is asked for: a lost last batch shows only so."""
     next_check_s: float = 30.0
     """The same for silence that lasts."""
+    silence_s: float = 3.0
+    """An engine answers a replay between two live batches; one that is silent for longer is taken to be hung."""
     first_retry_s: float = 2.0
     """Wait after a replay that could not be had; doubles each time."""
     longest_retry_s: float = 60.0

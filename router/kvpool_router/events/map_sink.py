@@ -48,6 +48,10 @@ class MapSink:
         """From now on the map is not touched: the worker is gone, or another stream speaks for it."""
         self._detached = True
 
+    def count_foreign(self) -> None:
+        """A message came that carries no batch."""
+        self.skipped_events += 1
+
     async def apply(self, frame: Frame, *, live: bool) -> None:
         rest = await self._pace.run(partial(self._begin, frame))
         for events in rest:

@@ -84,7 +84,7 @@ class EventPlane:
             lag_ms=sink.lag_ms,
             gaps=facts.gaps,
             restarts=facts.restarts,
-            skipped_events=sink.skipped_events + stream.foreign_messages,
+            skipped_events=sink.skipped_events,
         )
 
     async def close(self) -> None:

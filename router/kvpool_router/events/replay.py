@@ -13,8 +13,6 @@ END_OF_REPLAY = -1
 ANSWER_FRAMES_KEPT = 16_384
 """Batches that may wait here: more than vLLM buffers (10,000), so that an answer is not cut on our side."""
 LARGEST_MESSAGE_BYTES = 64 * 2**20
-SILENCE_S = 3.0
-"""An engine answers between two live batches; one that is silent for longer is taken to be hung."""
 
 
 def frame_of(parts: Sequence[bytes]) -> Frame | None:
@@ -28,7 +26,7 @@ def frame_of(parts: Sequence[bytes]) -> Frame | None:
 
 
 async def replayed(
-    context: zmq.asyncio.Context, address: str, first: int, *, silence_s: float = SILENCE_S
+    context: zmq.asyncio.Context, address: str, first: int, silence_s: float
 ) -> AsyncGenerator[Frame, None]:
     """Batches from sequence `first` on, in the engine's order, up to its end mark.
 

@@ -69,7 +69,8 @@ def _whole(seen: Evidence) -> bool:
 
 def _missing(seen: Evidence) -> str:
     if seen.replay_trouble is not None:
-        return f"Blocks stored before batch {max(seen.first, seen.applied + 1, 0)} are unknown: {seen.replay_trouble}."
+        since = "so far" if seen.applied < 0 else f"before batch {seen.first}"
+        return f"Blocks stored {since} are unknown: {seen.replay_trouble}."
     turned = f"{seen.turned_over} of {seen.cache_tokens or 'an unknown number of'} tokens"
     return (
         f"The engine's buffer begins at batch {seen.first}; older blocks are unknown until they turn over ({turned})."

@@ -48,7 +48,6 @@ class WorkerStream:
         self.follower = Follower(self.sink, around.monotonic, around.rhythm)
         self.trouble: str | None = None
         """Why there is no connection; None while there is one."""
-        self.foreign_messages = 0
         self._around = around
         self._task: asyncio.Task[None] | None = None
 
@@ -80,8 +79,11 @@ class WorkerStream:
                 await asyncio.sleep(FAULT_PAUSE_S)
 
     async def _one_connection(self, address: str) -> None:
-        with Subscription(self._around.context, address, self.worker.replay) as subscription:
-            forgetting = asyncio.get_running_loop().call_later(self._around.rhythm.forget_s, self._forget)
+        context, rhythm = self._around.context, self._around.rhythm
+        with Subscription(
+            context, address, self.worker.replay, rhythm.silence_s, self.sink.count_foreign
+        ) as subscription:
+            forgetting = asyncio.get_running_loop().call_later(rhythm.forget_s, self._forget)
             try:
                 await self._establish(subscription)
             finally:
@@ -91,7 +93,6 @@ class WorkerStream:
                 await until_first(self.follower.follow(subscription), subscription.lost())
             finally:
                 self._lost(f"The connection to {address} was lost; trying again.")
-                self.foreign_messages += subscription.foreign_messages
 
     async def _establish(self, subscription: Subscription) -> None:
         subscription.connect()

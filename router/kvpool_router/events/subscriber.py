@@ -1,6 +1,6 @@
 """One connection to one engine's event publisher."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -44,13 +44,20 @@ class Subscription:
     `established` and `lost` read the socket's monitor; `live` and `replay` are the Feed.
     """
 
-    def __init__(self, context: zmq.asyncio.Context, events: str, replay: str | None) -> None:
+    def __init__(
+        self,
+        context: zmq.asyncio.Context,
+        events: str,
+        replay: str | None,
+        silence_s: float,
+        foreign: Callable[[], None],
+    ) -> None:
+        """`silence_s`: how long a replay may be silent. `foreign` is called for a message that carries no batch."""
         self._context = context
         self._events = events
         self._replay = replay
-        self.foreign_messages = 0
-        """Messages that carried no batch."""
-
+        self._silence_s = silence_s
+        self._foreign = foreign
         self.trouble = f"No connection to {events} yet."
 
     def __enter__(self) -> Self:
@@ -65,6 +72,7 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
 
     def connect(self) -> None:
@@ -96,7 +104,7 @@ class Subscription:
         self._socket.set(zmq.RCVTIMEO, round(timeout_s * 1000))
         try:
             while (frame := frame_of(await self._socket.recv_multipart())) is None:
-                self.foreign_messages += 1
+                self._foreign()
         except zmq.Again:
             return None
         return frame
@@ -104,5 +112,5 @@ class Subscription:
     async def replay(self, first: int) -> AsyncGenerator[Frame, None]:
         if self._replay is None:
             raise ReplayUnavailable("pod declares no kv-replay port")
-        async for frame in replayed(self._context, self._replay, first):
+        async for frame in replayed(self._context, self._replay, first, self._silence_s):
             yield frame

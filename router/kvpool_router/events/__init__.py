@@ -1,0 +1,1 @@
+"""What engines say about their caches: subscribe, replay, decode, apply."""

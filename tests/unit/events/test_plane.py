@@ -1,0 +1,414 @@
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import msgspec
+import pytest
+import zmq.asyncio
+from event_publisher import BLOCK_TOKENS, EventPublisher, removed, stored, tokens_of
+from eventually import eventually
+from kvpool_api.wire import EventState
+from kvpool_router.engine_metrics import Reading
+from kvpool_router.events.follower import Rhythm
+from kvpool_router.events.map_sink import SLICE_BLOCKS
+from kvpool_router.events.plane import EventPlane
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.workers import Worker, WorkerId
+
+ENGINE = WorkerId("engine-0", 0)
+TEXT = Namespace(None, None)
+QUICK = Rhythm(silence_s=0.2, first_check_s=0.2, next_check_s=0.5, first_retry_s=0.1, longest_retry_s=0.2, forget_s=0.5)
+
+
+class World:
+    """A plane, its map, and what a router would say of one worker."""
+
+    def __init__(self, context: zmq.asyncio.Context, rhythm: Rhythm) -> None:
+        self.map = CacheMap(BLOCK_TOKENS, 60.0, None)
+        self.plane = EventPlane(
+            self.map,
+            context,
+            block_tokens=BLOCK_TOKENS,
+            monotonic=time.monotonic,
+            wall_clock=lambda: 1000.25,
+            rhythm=rhythm,
+        )
+
+    def follow(self, *workers: Worker) -> None:
+        self.plane.follow(workers)
+
+    def cached(self, block: int, *, blocks: int = 1, worker: WorkerId = ENGINE) -> int:
+        held = self.map.match(tokens_of(block, blocks=blocks), TEXT, now=0.0).get(worker)
+        return held.cached_tokens if held else 0
+
+    def predicted(self, block: int) -> int:
+        held = self.map.match(tokens_of(block), TEXT, now=0.0).get(ENGINE)
+        return held.predicted_tokens if held else 0
+
+    @property
+    def state(self) -> EventState:
+        return self._standing.state
+
+    @property
+    def reason(self) -> str:
+        return self._standing.reason
+
+    @property
+    def synced(self) -> bool:
+        return self._standing.synced
+
+    @property
+    def last(self) -> int | None:
+        return self._standing.last_sequence
+
+    @property
+    def _standing(self):
+        standing = self.plane.standing(ENGINE)
+        assert standing is not None
+        return standing
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    context = zmq.asyncio.Context()
+    world = World(context, QUICK)
+    yield world
+    await world.plane.close()
+    context.destroy(linger=0)
+
+
+@pytest.fixture
+def publisher() -> Iterator[EventPublisher]:
+    publisher = EventPublisher()
+    yield publisher
+    publisher.close()
+
+
+@contextmanager
+def mute_listener() -> Iterator[str]:
+    """Accepts connections and never says a word, as a hung process does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def engine(publisher: EventPublisher, **changes: object) -> Worker:
+    told = Worker(
+        id=ENGINE,
+        pod_uid="uid-1",
+        restart_count=0,
+        url="http://127.0.0.1:1",
+        events=publisher.events,
+        replay=publisher.replay,
+        ready=True,
+        draining=False,
+        terminating=False,
+    )
+    return replace(told, **changes)
+
+
+async def test_a_late_joiner_replays_what_was_before_and_goes_on_live(world, publisher):
+    publisher.publish([stored(0)], [stored(1)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    assert (world.cached(0), world.cached(1), world.last) == (16, 16, 1)
+    publisher.publish([stored(2)])
+    await eventually(lambda: world.cached(2))
+    assert world.state is EventState.EXACT
+    assert world.plane.standing(ENGINE).lag_ms == pytest.approx(250.0)
+
+
+@pytest.mark.parametrize("parts", [3, 4])
+async def test_a_gap_is_replayed_in_both_shapes_of_answer(world, parts):
+    publisher = EventPublisher(replay_parts=parts)
+    try:
+        world.follow(engine(publisher))
+        await eventually(lambda: world.synced)
+        publisher.publish([stored(0)])
+        await eventually(lambda: world.cached(0))
+        publisher.publish([stored(1)], [stored(2)], lose=True)
+        publisher.publish([stored(3)])
+        await eventually(lambda: world.cached(3))
+        assert [world.cached(block) for block in range(4)] == [16] * 4
+        assert world.map.blocks(ENGINE) == 4
+        assert world.plane.standing(ENGINE).gaps == 1
+        assert world.state is EventState.EXACT
+    finally:
+        publisher.close()
+
+
+async def test_events_published_during_the_replay_are_neither_lost_nor_counted_twice(world, publisher):
+    publisher.publish(*([stored(block)] for block in range(300)))
+    world.follow(engine(publisher))
+    for block in range(300, 500):
+        publisher.publish([stored(block), stored(block)], [removed(block)])
+        await asyncio.sleep(0)
+    await eventually(lambda: world.last == publisher.sequence - 1)
+    assert world.map.blocks(ENGINE) == 500
+    publisher.publish(*([removed(block)] for block in range(500)))
+    await eventually(lambda: world.last == publisher.sequence - 1)
+    assert world.map.blocks(ENGINE) == 0
+
+
+async def test_a_lost_last_batch_is_fetched_once_the_stream_is_silent(world, publisher):
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    publisher.publish([stored(0)], lose=True)
+    await eventually(lambda: world.cached(0))
+
+
+async def test_credit_is_gone_within_a_second_of_a_lost_connection(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    publisher.close()
+    assert await eventually(lambda: not world.cached(0)) < 1.0
+    await eventually(lambda: world.state is EventState.APPROXIMATE)
+    assert "lost" in world.reason
+    assert not world.synced
+
+
+async def test_an_identical_last_batch_after_a_reconnect_keeps_the_map(world, publisher):
+    publisher.publish([stored(0)], [stored(1)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(1))
+    with again(publisher, [stored(0)], [stored(1)], [stored(2)]) as same:
+        await eventually(lambda: world.cached(2))
+        assert (world.cached(0), world.cached(1), world.state) == (16, 16, EventState.EXACT)
+        assert world.plane.standing(ENGINE).restarts == 0
+        assert same.replays >= 1
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+async def test_a_restarted_publisher_costs_the_map_whether_it_has_fewer_or_more_batches(world, publisher, batches):
+    publisher.publish([stored(0)], [stored(1)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(1))
+    with again(publisher, *([stored(10 + each)] for each in range(batches))):
+        await eventually(lambda: world.cached(9 + batches))
+        assert (world.cached(0), world.cached(1)) == (0, 0)
+        assert world.map.blocks(ENGINE) == batches
+        assert world.state is EventState.EXACT
+
+
+async def test_a_stream_renumbered_in_place_costs_the_map(world, publisher):
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    publisher.publish([stored(0)], [stored(1)])
+    await eventually(lambda: world.cached(1))
+    publisher.renumber()
+    publisher.publish([stored(7)])
+    await eventually(lambda: world.cached(7))
+    assert world.map.blocks(ENGINE) == 1
+
+
+@pytest.mark.parametrize("change", [{"pod_uid": "uid-2"}, {"restart_count": 1}])
+async def test_another_process_by_membership_begins_from_nothing(world, publisher, change):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    with again(publisher) as fresh:
+        world.follow(engine(publisher, **change))
+        assert world.cached(0) == 0
+        fresh.publish([stored(5)])
+        await eventually(lambda: world.cached(5))
+
+
+async def test_a_change_that_is_none_of_the_events_business_keeps_the_stream(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    world.follow(engine(publisher, draining=True, ready=False))
+    assert world.cached(0) == 16
+    assert world.synced
+
+
+async def test_a_worker_that_is_gone_leaves_nothing_behind(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    world.follow()
+    assert world.cached(0) == 0
+    assert world.plane.standing(ENGINE) is None
+    publisher.publish([stored(1)])
+    await world.plane.close()
+    assert world.map.blocks(ENGINE) == 0
+
+
+async def test_a_buffer_that_has_turned_over_is_degraded_until_the_cache_has(world):
+    publisher = EventPublisher(buffer_batches=2)
+    try:
+        publisher.publish(*([stored(block)] for block in range(5)))
+        world.follow(engine(publisher))
+        await eventually(lambda: world.synced)
+        assert (world.cached(2), world.cached(3), world.state) == (0, 16, EventState.DEGRADED)
+        assert "begins at batch 3" in world.reason
+        world.plane.read(ENGINE, Reading(cache_tokens=4 * BLOCK_TOKENS, block_tokens=BLOCK_TOKENS))
+        publisher.publish([stored(8)], [stored(9)])
+        await eventually(lambda: world.state is EventState.EXACT)
+    finally:
+        publisher.close()
+
+
+async def test_a_cleared_cache_makes_a_partial_history_whole(world):
+    publisher = EventPublisher(buffer_batches=1)
+    try:
+        publisher.publish([stored(0)], [stored(1)])
+        world.follow(engine(publisher))
+        await eventually(lambda: world.state is EventState.DEGRADED and world.synced)
+        publisher.publish([{"type": "AllBlocksCleared"}])
+        await eventually(lambda: world.state is EventState.EXACT)
+    finally:
+        publisher.close()
+
+
+async def test_a_hung_replay_port_leaves_live_events_flowing_and_is_asked_again(world, publisher):
+    publisher.publish([stored(0)])
+    publisher.hung = True
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    publisher.publish([stored(1)])
+    await eventually(lambda: world.cached(1))
+    assert world.state is EventState.DEGRADED
+    assert "gave no answer" in world.reason
+    publisher.hung = False
+    await eventually(lambda: world.state is EventState.EXACT)
+    assert (world.cached(0), world.cached(1)) == (16, 16)
+
+
+async def test_a_blocked_replay_port_leaves_live_events_flowing(world, publisher):
+    with mute_listener() as mute:
+        world.follow(engine(publisher, replay=mute))
+        await eventually(lambda: world.synced)
+        publisher.publish([stored(0)])
+        await eventually(lambda: world.cached(0))
+        assert world.state is EventState.EXACT
+
+
+async def test_a_pod_without_a_replay_port_is_followed_live(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher, replay=None))
+    await eventually(lambda: world.synced)
+    publisher.publish([stored(1)])
+    await eventually(lambda: world.cached(1))
+    assert world.state is EventState.DEGRADED
+    assert "no kv-replay port" in world.reason
+
+
+async def test_a_pod_without_an_events_port_counts_by_predictions_and_is_waited_for_by_nobody(world, publisher):
+    world.follow(engine(publisher, events=None))
+    assert (world.state, world.synced) == (EventState.APPROXIMATE, True)
+    assert "no kv-events port" in world.reason
+
+
+async def test_a_publisher_that_is_not_there_yet_is_approximate_and_found_when_it_comes(world):
+    publisher = EventPublisher()
+    publisher.close()
+    world.follow(engine(publisher))
+    await eventually(lambda: "nothing listens" in world.reason)
+    assert (world.state, world.synced) == (EventState.APPROXIMATE, False)
+    world.map.sent(ENGINE, tokens_of(3), TEXT, now=0.0)
+    assert world.predicted(3) == 16
+    with again(publisher, [stored(0)]):
+        await eventually(lambda: world.cached(0))
+
+
+async def test_a_hung_publisher_is_approximate_with_its_reason(world, publisher):
+    with mute_listener() as mute:
+        world.follow(engine(publisher, events=mute))
+        await eventually(lambda: "no publisher answers" in world.reason)
+        assert world.state is EventState.APPROXIMATE
+
+
+async def test_predictions_count_again_once_a_lost_connection_stays_lost(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    publisher.close()
+    await eventually(lambda: not world.cached(0))
+    world.map.sent(ENGINE, tokens_of(4), TEXT, now=0.0)
+    assert world.predicted(4) == 0
+    await eventually(lambda: world.map.blocks(ENGINE) == 0)
+    world.map.sent(ENGINE, tokens_of(4), TEXT, now=0.0)
+    assert world.predicted(4) == 16
+
+
+async def test_an_address_that_is_none_shows_as_its_reason(world, publisher):
+    world.follow(engine(publisher, events="carrier-pigeon://roof"))
+    await eventually(lambda: "cannot be used" in world.reason)
+    assert world.state is EventState.APPROXIMATE
+
+
+async def test_malformed_payloads_are_counted_and_the_stream_goes_on(world, publisher):
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    publisher.publish_payload(b"\xc1 not msgpack")
+    publisher.publish_payload(msgspec.msgpack.encode([1.0, [{"type": "Unheard"}, stored(1)], 0]))
+    publisher.send_raw(b"kv@test", b"short", b"")
+    publisher.publish([stored(2)])
+    await eventually(lambda: world.cached(2))
+    assert world.cached(1) == 16
+    assert (world.state, world.plane.standing(ENGINE).gaps) == (EventState.DEGRADED, 0)
+    assert "2 events could not be read" in world.reason
+    await eventually(lambda: world.plane.standing(ENGINE).skipped_events == 3)
+
+
+async def test_blocks_of_another_size_are_a_visible_reason(world, publisher):
+    publisher.publish([stored(0, block_tokens=32)])
+    world.follow(engine(publisher))
+    await eventually(lambda: "32 tokens" in world.reason)
+    assert world.state is EventState.APPROXIMATE
+    world.plane.read(ENGINE, Reading(block_tokens=64))
+    assert "64 tokens" in world.reason
+
+
+async def test_others_get_a_turn_of_the_loop_for_every_slice_of_a_long_history(world, publisher):
+    publisher.publish([stored(block, blocks=32) for block in range(200)])
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += not world.synced and world.map.blocks(ENGINE) > 0
+            await asyncio.sleep(0)
+
+    world.follow(engine(publisher))
+    counting = asyncio.create_task(count())
+    await eventually(lambda: world.synced)
+    counting.cancel()
+    await asyncio.wait([counting])
+    assert world.map.blocks(ENGINE) == 200 * 32
+    assert turns >= 200 * 32 // SLICE_BLOCKS - 1
+
+
+async def test_an_error_nobody_foresaw_ends_one_stream_and_not_the_plane(world, publisher, monkeypatch, caplog):
+    monkeypatch.setattr("kvpool_router.events.stream.FAULT_PAUSE_S", 0.05)
+    publisher.publish([stored(0)])
+    broken = iter([True])
+    apply = world.map.apply
+
+    def failing(worker, events):
+        if next(broken, False):
+            raise RuntimeError("boom")
+        return apply(worker, events)
+
+    monkeypatch.setattr(world.map, "apply", failing)
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    assert world.state is EventState.EXACT
+    assert "beginning again" in caplog.text
+
+
+@contextmanager
+def again(publisher: EventPublisher, *batches: list[dict[str, object]]) -> Iterator[EventPublisher]:
+    """Another process at the same addresses, with these batches published already."""
+    publisher.close()
+    successor = EventPublisher(publisher.events, publisher.replay)
+    try:
+        successor.publish(*batches)
+        yield successor
+    finally:
+        successor.close()
