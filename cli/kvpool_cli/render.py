@@ -1,0 +1,88 @@
+"""Views of pools as rich tables and as plain lines."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kvpool_cli.view import UNKNOWN, PoolView, Served, WorkerLine
+
+STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "failing": "red", "EXACT": "green"}
+COLUMNS = ("pod", "state", "events", "blocks", "hit %", "predicted %", "running", "waiting", "TTFT p50", "p90")
+NUMBERS_FROM = 3
+
+
+def live_table(view: PoolView) -> RenderableType:
+    """One table a pool: a line a worker, the pool's sums below, WHY under it."""
+    table = Table(title=_title(view), title_justify="left", expand=False)
+    for place, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if place >= NUMBERS_FROM else "left", no_wrap=True)
+    for line in view.workers:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in _cells(line)))
+    table.add_section()
+    queue = UNKNOWN if view.queue is None else str(view.queue)
+    shares, waits = _shares(view.served), _waits(view.served)
+    table.add_row("all, 5 minutes", "", "", "", *shares, "", queue, *waits, style="bold")
+    return Group(table, Text(view.why, style="yellow")) if view.why else table
+
+
+def _title(view: PoolView) -> Text:
+    state = Text("ready", style="bold green") if view.ready else Text("not ready", style="bold yellow")
+    return Text.assemble(f"{view.name}  ", state, f"  {view.url}")
+
+
+def _cells(line: WorkerLine) -> tuple[str, ...]:
+    counts = (_count(line.running), _count(line.waiting))
+    return (
+        line.name,
+        line.state,
+        line.events,
+        _count(line.blocks),
+        *_shares(line.served),
+        *counts,
+        *_waits(line.served),
+    )
+
+
+def plain_line(view: PoolView) -> str:
+    """One line that says how the pool is, for logs and pipes."""
+    states = ", ".join(f"{line.name} {line.state} {line.events}" for line in view.workers) or "no engines yet"
+    hit, predicted = _shares(view.served)
+    state = "ready" if view.ready else f"not ready: {view.why}"
+    return f"{view.name}: {state} | {states} | hit {hit} %, predicted {predicted} %"
+
+
+def status_report(view: PoolView) -> Iterator[RenderableType]:
+    """All there is to know about a pool, for `kvpool status`."""
+    yield live_table(view)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("condition", "status", "reason", "message"):
+        table.add_column(name, no_wrap=name != "message")
+    for found in view.conditions:
+        table.add_row(found.type, found.status, found.reason, found.message)
+    yield table
+
+
+def all_tables(views: Iterable[PoolView]) -> RenderableType:
+    return Group(*map(live_table, views))
+
+
+def _shares(served: Served) -> tuple[str, str]:
+    return _figure(served.hit_percent), _figure(served.predicted_percent)
+
+
+def _waits(served: Served) -> tuple[str, str]:
+    return _milliseconds(served.ttft_p50_ms), _milliseconds(served.ttft_p90_ms)
+
+
+def _count(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def _figure(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f} ms"

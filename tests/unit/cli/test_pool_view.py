@@ -1,0 +1,83 @@
+from kvpool_cli.render import all_tables, live_table, plain_line, status_report
+from kvpool_cli.router_facts import RouterFacts
+from kvpool_cli.view import Served, view, why
+from pool_facts import READY, URL, condition, decision, facts, pool, worker
+from rich.console import Console
+
+
+def shown(*renderables):
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    return captured.get()
+
+
+def test_a_pool_shows_its_sums_of_five_minutes_and_its_queue():
+    found = view(pool(READY), facts(worker()), {}, URL)
+    assert found.served == Served(60.0, 59.0, 12.0, 34.0)
+    assert (found.ready, found.why, found.queue, found.url) == (True, "", 3, URL)
+
+
+def test_a_worker_shows_its_own_share_of_the_last_decisions():
+    answers = [decision(), decision(ttft=40.0), decision(cached=None, ttft=None), decision(pod=None)]
+    (line,) = view(pool(READY), facts(worker(), decisions=answers), {}, URL).workers
+    assert line.served == Served(50.0, 48.0, 40.0, 40.0)
+    assert (line.state, line.events, line.blocks) == ("ready", "EXACT", 1234)
+
+
+def test_each_state_of_a_worker_has_its_word():
+    states = [
+        worker("a", ready=False),
+        worker("b", draining=True),
+        worker("c", circuit_open=True),
+        worker("d", rank=1),
+    ]
+    lines = view(pool(READY), facts(*states), {}, URL).workers
+    assert [line.state for line in lines] == ["starting", "draining", "failing", "ready"]
+    assert lines[3].name == "d rank 1"
+
+
+def test_engines_that_the_router_does_not_know_yet_are_listed_all_the_same():
+    lines = view(pool(), facts(worker("a")), {"a": "starting", "b": "Pending"}, URL).workers
+    assert [(line.name, line.state) for line in lines] == [("a", "ready"), ("b", "Pending")]
+
+
+def test_a_router_that_does_not_answer_leaves_unknowns():
+    found = view(pool(READY), RouterFacts(trouble="no"), {"a": "starting"}, URL)
+    assert (found.queue, found.served) == (None, Served())
+
+
+def test_nothing_served_yet_is_unknown_and_not_zero():
+    assert view(pool(READY), facts(window=(0, 0, 0, 0)), {}, URL).served.hit_percent is None
+
+
+def test_why_is_the_first_cause_of_not_being_ready_else_of_being_degraded():
+    degraded = condition("Degraded", "True", "EventsLost", "replay is under way.")
+    assert why(pool(condition("Ready", "False"), degraded)) == "Because: of this."
+    assert why(pool(READY, degraded)) == "EventsLost: replay is under way."
+    assert why(pool(condition("Ready", "False", message=""))) == "Because"
+    assert why(pool(READY, condition("Degraded", "False"))) == ""
+    assert why(pool()) == why(pool(READY, generation=2)) == "the operator has not looked at it yet"
+
+
+def test_the_live_table_has_a_line_a_worker_the_sums_and_why():
+    found = view(pool(condition("Ready", "False")), facts(worker()), {}, URL)
+    text = shown(live_table(found))
+    assert "qwen  not ready  http://127.0.0.1:8000" in text
+    for word in ("qwen-1-0", "EXACT", "1,234", "60.0", "59.0", "34 ms", "Because: of this."):
+        assert word in text
+    assert "ready" in shown(all_tables([found, view(pool(READY), facts(), {}, URL)]))
+
+
+def test_the_plain_line_says_the_same_in_one_line():
+    line = plain_line(view(pool(condition("Ready", "False")), facts(worker()), {}, URL))
+    assert line == ("qwen: not ready: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %")
+    assert plain_line(view(pool(READY), RouterFacts(), {}, URL)) == (
+        "qwen: ready | no engines yet | hit - %, predicted - %"
+    )
+
+
+def test_status_reports_every_condition_in_its_own_words():
+    text = shown(*status_report(view(pool(READY, condition("Degraded", "False")), facts(worker()), {}, URL)))
+    assert "AllReady" in text
+    assert "of this." in text

@@ -1,0 +1,95 @@
+import asyncio
+import threading
+from contextlib import contextmanager
+
+import pytest
+from aiohttp import web
+from kvpool_cli.errors import UserError
+from kvpool_cli.runs import RunFolder
+from kvpool_cli.status import status
+from pool_facts import READY, condition, facts, pool, worker
+from run_records import record
+
+GIVEN = "given"
+
+
+@contextmanager
+def admin_endpoint(state, status_code=200):
+    """An admin endpoint in a thread, since the command brings its own event loop."""
+    loop, ready, stop, port = asyncio.new_event_loop(), threading.Event(), asyncio.Event(), []
+
+    async def answer(request):
+        known = request.headers.get("X-Kvpool-Token") == GIVEN
+        is_state = request.path == "/state"
+        text = state.model_dump_json(by_alias=True) if is_state else '{"router": "r", "decisions": []}'
+        return web.json_response(text=text, status=status_code if known else 401)
+
+    async def serve():
+        app = web.Application()
+        app.router.add_get("/{any}", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port.append(runner.addresses[0][1])
+        ready.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(5)
+    try:
+        yield f"http://127.0.0.1:{port[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(5)
+        loop.close()
+
+
+def recorded(tmp_path, found, admin_url="http://127.0.0.1:1", given=GIVEN):
+    folder = RunFolder(tmp_path, "qwen")
+    folder.write_record(record().model_copy(update={"admin_url": admin_url}), given)
+    if found is not None:
+        folder.write_pool(found)
+    return folder
+
+
+def test_a_ready_pool_is_exit_code_0_with_its_workers(tmp_path, capsys):
+    with admin_endpoint(facts(worker()).state) as url:
+        recorded(tmp_path, pool(READY), url)
+        assert status(None, tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "qwen-1-0" in shown
+    assert "AllReady" in shown
+
+
+def test_a_pool_that_is_not_ready_is_exit_code_1_and_says_why(tmp_path, capsys):
+    recorded(tmp_path, pool(condition("Ready", "False", "ImagePull", "not found.")))
+    assert status("qwen", tmp_path) == 1
+    assert "ImagePull: not found." in capsys.readouterr().out
+
+
+def test_a_pool_that_has_just_been_started_is_not_ready_yet(tmp_path, capsys):
+    recorded(tmp_path, None).token_file.unlink()
+    assert status("qwen", tmp_path) == 1
+    assert "the operator has not looked at it yet" in capsys.readouterr().out
+
+
+def test_no_pool_is_exit_code_2_with_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="kvpool up FILE") as caught:
+        status(None, tmp_path)
+    assert caught.value.exit_code == 2
+
+
+def test_another_pool_than_those_that_run_is_named_with_them(tmp_path):
+    recorded(tmp_path, pool(READY))
+    with pytest.raises(UserError, match="no pool nope is running here, but qwen"):
+        status("nope", tmp_path)
+
+
+def test_a_wrong_token_shows_what_is_known_without_the_router(tmp_path, capsys):
+    with admin_endpoint(facts(worker()).state) as url:
+        recorded(tmp_path, pool(READY), url, given="wrong")
+        assert status(None, tmp_path) == 0
+    assert "qwen-1-0" not in capsys.readouterr().out
