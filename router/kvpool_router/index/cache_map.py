@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
-from kvpool_router.index.bits import WorkerBits
 from kvpool_router.index.history import History
 from kvpool_router.index.namespace import Namespace, identity
 from kvpool_router.index.predictions import Predictions
-from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach
+from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach, RunTree
+from kvpool_router.index.seats import Layer, Seats, seat_of
 from kvpool_router.index.tree import Outcome, PrefixTree
 from kvpool_router.workers import WorkerId
 
@@ -75,177 +75,186 @@ class CacheMap:
         longest_run: int = LONGEST_RUN_BLOCKS,
     ) -> None:
         self._block_tokens = block_tokens
-        self._bits = WorkerBits()
-        self._tree = PrefixTree(block_tokens, longest_run)
-        self._predictions = Predictions(block_tokens, prediction_ttl_s, longest_run)
-        self._history = History(block_tokens, history_tokens, longest_run)
+        self._block_bytes = block_tokens * TOKEN_BYTES
+        self._seats = Seats()
+        self._runs = RunTree(block_tokens, longest_run)
+        self._tree = PrefixTree(self._runs)
+        self._predictions = Predictions(self._runs, prediction_ttl_s)
+        self._history = History(self._runs, history_tokens)
         self._groups: dict[int, int] = {}
         """The attention group by which a worker is credited: the first of full attention that it named."""
-        self._everyone = 0
         self._suspended = 0
+        """Sets of first seats, as `_everyone`."""
+        self._everyone = 0
+        self._eligible = 0
+        """All seats that may give credit now."""
 
     def apply(self, worker: WorkerId, events: Iterable[KvEvent]) -> Applied:
         """Applies events in the order in which the worker published them."""
-        bit = self._bit(worker)
-        return sum((self._apply(bit, event) for event in events), Applied())
+        seat = self._seat(worker)
+        return sum((self._apply(seat, event) for event in events), Applied())
 
     def sent(self, worker: WorkerId, tokens: bytes, namespace: Namespace, now: float) -> None:
         """The prompt was sent to the worker, which will hold its whole blocks before long."""
-        if len(tokens) < self._block_tokens * TOKEN_BYTES:
+        if len(tokens) < self._block_bytes:
             return
-        bit = self._bit(worker)
-        if not self._is_held(bit, tokens, namespace):
-            self._predictions.add(bit, tokens, namespace, now)
-        self._history.add(bit, tokens, namespace)
+        seat = self._seat(worker)
+        self._history.add(seat_of(seat, Layer.KNOWN), tokens, namespace)
+        if not self._is_held(seat, tokens, namespace):
+            self._predictions.add(seat_of(seat, Layer.EXPECTED), tokens, namespace, now)
 
     def match(self, tokens: bytes, namespace: Namespace, now: float) -> dict[WorkerId, Held]:
-        """The workers that could reuse something of the prompt, best read with `.get(worker, NOTHING)`.
+        """The workers that could reuse something of the prompt.
 
         Never the whole prompt: an engine computes at least one token, so at most (tokens - 1) // block whole blocks.
         """
-        size = self._block_tokens * TOKEN_BYTES
-        if not len(tokens) % size:
-            tokens = tokens[:-size]
-        trusted = self._everyone & ~self._suspended
-        cells = [_Cell(self._everyone, 0, 0, 0)]
-        cells = _refine(cells, self._tree.match(tokens, namespace, trusted), "cached")
-        cells = _refine(cells, self._predictions.match(tokens, namespace, trusted, now), "predicted")
-        cells = _refine(cells, self._history.match(tokens, namespace, self._everyone), "history")
+        self._predictions.expire(now)
+        if not len(tokens) % self._block_bytes:
+            tokens = tokens[: -self._block_bytes]
+        reaches = self._runs.match(tokens, namespace, self._eligible)
         found: dict[WorkerId, Held] = {}
-        for members, cached, predicted, history in cells:
-            if cached or predicted or history:
-                per = self._block_tokens
-                held = Held(cached * per, max(cached, predicted) * per, max(cached, history) * per)
-                found.update(dict.fromkeys(self._bits.workers(members), held))
+        for members, held in _overlay(self._everyone, reaches, self._block_tokens):
+            found.update(dict.fromkeys(self._seats.workers(members), held))
         return found
 
     def blocks(self, worker: WorkerId) -> int:
         """Distinct blocks that the worker holds by its events."""
-        bit = self._bits.bit(worker)
-        return 0 if bit is None else self._tree.blocks(bit)
+        seat = self._seats.first(worker)
+        return 0 if seat is None else self._tree.blocks(seat)
 
     def size(self) -> Size:
-        return Size(self._tree.runs, self._tree.token_bytes, len(self._predictions))
+        """Walks the whole index."""
+        nodes = self._runs.by_id.values()
+        return Size(len(nodes), sum(len(node.tokens) for node in nodes), len(self._predictions))
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
-        self._history.bound(self._bit(worker), tokens)
+        self._history.bound(seat_of(self._seat(worker), Layer.KNOWN), tokens)
 
     def suspend(self, worker: WorkerId) -> None:
         """No credit, cached or predicted, until `resume`: its events may be missing. Nothing is forgotten."""
-        self._suspended |= 1 << self._bit(worker)
+        self._suspended |= 1 << self._seat(worker)
+        self._seated()
 
     def resume(self, worker: WorkerId) -> None:
-        self._suspended &= ~(1 << self._bit(worker))
+        self._suspended &= ~(1 << self._seat(worker))
+        self._seated()
 
     def drop(self, worker: WorkerId) -> None:
         """Forgets the worker as if it had never been."""
-        bit = self._bits.bit(worker)
-        if bit is None:
+        seat = self._seats.first(worker)
+        if seat is None:
             return
-        self._tree.forget(bit)
-        self._predictions.forget(bit)
-        self._history.forget(bit)
-        self._groups.pop(bit, None)
-        self._suspended &= ~(1 << bit)
-        self._everyone &= ~(1 << bit)
-        self._bits.release(worker)
+        self._tree.forget(seat)
+        self._predictions.forget(seat_of(seat, Layer.EXPECTED))
+        self._history.forget(seat_of(seat, Layer.KNOWN))
+        self._groups.pop(seat, None)
+        self._suspended &= ~(1 << seat)
+        self._seats.release(worker)
+        self._seated()
 
-    def _bit(self, worker: WorkerId) -> int:
-        bit = self._bits.claim(worker)
-        self._everyone |= 1 << bit
-        return bit
+    def _seat(self, worker: WorkerId) -> int:
+        """The worker's first seat, in which its events put it."""
+        seat = self._seats.first(worker)
+        if seat is None:
+            seat = self._seats.claim(worker)
+            self._seated()
+        return seat
 
-    def _apply(self, bit: int, event: KvEvent) -> Applied:
+    def _seated(self) -> None:
+        self._everyone = self._seats.everyone()
+        trusted = self._everyone & ~self._suspended
+        self._eligible = trusted << Layer.HELD | trusted << Layer.EXPECTED | self._everyone << Layer.KNOWN
+
+    def _apply(self, seat: int, event: KvEvent) -> Applied:
         match event:
             case BlockStored():
-                return self._store(bit, event)
+                return self._store(seat, event)
             case BlockRemoved():
-                return self._remove(bit, event)
+                return self._remove(seat, event)
             case AllBlocksCleared():
-                return self._clear(bit, event)
+                return self._clear(seat, event)
 
-    def _store(self, bit: int, event: BlockStored) -> Applied:
+    def _store(self, seat: int, event: BlockStored) -> Applied:
         count = len(event.block_hashes)
-        if not count or not self._is_credited(bit, event):
+        if not count or not self._is_credited(seat, event):
             return Applied(refused=count)
         namespace, text = identity(event)
         hashes = event.block_hashes
         tokens: bytes = event.token_ids
         if text < count:
-            self._tree.store_apart(bit, hashes[text:])
-            hashes, tokens = hashes[:text], tokens[: text * self._block_tokens * TOKEN_BYTES]
+            self._tree.store_apart(seat, hashes[text:])
+            hashes, tokens = hashes[:text], tokens[: text * self._block_bytes]
         if not hashes:
             return Applied(refused=count)
-        outcome, start = self._tree.store(bit, namespace, event.parent_block_hash, hashes, tokens)
+        outcome, start = self._tree.store(seat, namespace, event.parent_block_hash, hashes, tokens)
         if outcome is Outcome.CREDITED:
-            self._confirm(bit, start, tokens)
+            self._confirm(seat, start, tokens)
             return Applied(stored=text, refused=count - text)
         if outcome is Outcome.ORPHANED:
             return Applied(orphaned=text, refused=count - text)
         return Applied(refused=count)
 
-    def _confirm(self, bit: int, start: int, tokens: bytes) -> None:
+    def _confirm(self, seat: int, start: int, tokens: bytes) -> None:
         """Ends the predictions that these blocks complete."""
-        for sent in self._predictions.ending_in(bit, start, tokens):
-            if self._is_held(bit, *self._predictions.prompt(sent)):
+        for sent in self._predictions.ending_in(seat_of(seat, Layer.EXPECTED), start, tokens):
+            if self._is_held(seat, *self._predictions.prompt(sent)):
                 self._predictions.end(sent)
 
-    def _is_held(self, bit: int, tokens: bytes, namespace: Namespace) -> bool:
-        whole = len(tokens) // (self._block_tokens * TOKEN_BYTES)
-        return self._tree.reach(bit, tokens, namespace) == whole
+    def _is_held(self, seat: int, tokens: bytes, namespace: Namespace) -> bool:
+        whole = len(tokens) // self._block_bytes
+        return self._tree.reach(seat, tokens, namespace) == whole
 
-    def _remove(self, bit: int, event: BlockRemoved) -> Applied:
+    def _remove(self, seat: int, event: BlockRemoved) -> Applied:
         count = len(event.block_hashes)
-        group = self._groups.get(bit)
+        group = self._groups.get(seat)
         foreign_group = None not in (group, event.group_idx) and group != event.group_idx
         if foreign_group or not _on_gpu(event.medium, event.locality):
             return Applied(refused=count)
-        known = self._tree.remove(bit, event.block_hashes)
+        known = self._tree.remove(seat, event.block_hashes)
         return Applied(removed=known, unknown=count - known)
 
-    def _clear(self, bit: int, event: AllBlocksCleared) -> Applied:
+    def _clear(self, seat: int, event: AllBlocksCleared) -> Applied:
         if not _on_gpu(event.medium, None):
             return Applied()
-        self._tree.forget(bit)
-        self._predictions.forget(bit)
+        self._tree.forget(seat)
+        self._predictions.forget(seat_of(seat, Layer.EXPECTED))
         return Applied(cleared=1)
 
-    def _is_credited(self, bit: int, event: BlockStored) -> bool:
+    def _is_credited(self, seat: int, event: BlockStored) -> bool:
         if not _on_gpu(event.medium, event.locality) or event.block_size != self._block_tokens:
             return False
-        if len(event.token_ids) != len(event.block_hashes) * self._block_tokens * TOKEN_BYTES:
+        if len(event.token_ids) != len(event.block_hashes) * self._block_bytes:
             return False
         if event.kv_cache_spec_kind is not None and event.kv_cache_spec_kind not in _WHOLE_PROMPT_KINDS:
             return False
-        return event.group_idx is None or self._groups.setdefault(bit, event.group_idx) == event.group_idx
+        return event.group_idx is None or self._groups.setdefault(seat, event.group_idx) == event.group_idx
 
 
 def _on_gpu(medium: str | None, locality: str | None) -> bool:
     return medium in (None, "GPU") and locality in (None, "LOCAL")
 
 
-class _Cell(NamedTuple):
-    """A set of workers with the blocks that each layer gives all of them."""
-
-    members: int
-    cached: int
-    predicted: int
-    history: int
-
-
-def _refine(cells: list[_Cell], reaches: list[Reach], layer: str) -> list[_Cell]:
-    """Divides each set by how far its members reach in one more layer."""
-    if not reaches:
-        return cells
-    refined: list[_Cell] = []
-    for cell in cells:
-        rest = cell.members
-        for members, blocks in reaches:
-            both = rest & members
-            if both:
-                rest ^= both
-                refined.append(cell._replace(members=both, **{layer: blocks}))
-        if rest:
-            refined.append(cell._replace(members=rest))
-    return refined
+def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
+    """Sets of workers that agree in all three layers, with what they hold; without those that have nothing."""
+    by_events = [(members >> Layer.HELD & everyone, blocks) for members, blocks in reaches]
+    just_sent = [(members >> Layer.EXPECTED & everyone, blocks) for members, blocks in reaches]
+    once_sent = [(members >> Layer.KNOWN & everyone, blocks) for members, blocks in reaches]
+    cells: list[tuple[int, Held]] = []
+    for holders, cached in (*by_events, (everyone, 0)):
+        holders &= everyone
+        everyone ^= holders
+        for expecting, predicted in (*just_sent, (holders, 0)):
+            expecting &= holders
+            holders ^= expecting
+            for knowing, history in (*once_sent, (expecting, 0)):
+                members = knowing & expecting
+                expecting ^= members
+                if members and (cached or predicted or history):
+                    held = Held(
+                        cached * block_tokens,
+                        (predicted if predicted > cached else cached) * block_tokens,
+                        (history if history > cached else cached) * block_tokens,
+                    )
+                    cells.append((members, held))
+    return cells

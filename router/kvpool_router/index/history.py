@@ -3,8 +3,8 @@
 from collections import OrderedDict
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, Reach
-from kvpool_router.index.trails import Trail, TrailTree
+from kvpool_router.index.runs import TOKEN_BYTES, Run, RunTree
+from kvpool_router.index.trails import mark, unmark
 
 
 class _Memory:
@@ -15,7 +15,7 @@ class _Memory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.blocks = 0
-        self.prompts: OrderedDict[Trail, int] = OrderedDict()
+        self.prompts: OrderedDict[Run, int] = OrderedDict()
 
 
 class History:
@@ -28,50 +28,44 @@ class History:
     walk over its runs.
     """
 
-    def __init__(self, block_tokens: int, tokens: int | None, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
-        self._block_tokens = block_tokens
-        self._default = (tokens or 0) // block_tokens
-        self._tree = TrailTree(block_tokens, longest_run)
+    def __init__(self, runs: RunTree, tokens: int | None) -> None:
+        self._runs = runs
+        self._block_tokens = runs.block_bytes // TOKEN_BYTES
+        self._default = (tokens or 0) // self._block_tokens
         self._memories: dict[int, _Memory] = {}
         self._stamp = 0
 
-    def bound(self, bit: int, tokens: int) -> None:
+    def bound(self, seat: int, tokens: int) -> None:
         """Sets how much of the worker is remembered."""
-        memory = self._memory(bit)
+        memory = self._memory(seat)
         memory.limit = tokens // self._block_tokens
-        self._shrink(bit, memory)
+        self._shrink(seat, memory)
 
-    def add(self, bit: int, tokens: bytes, namespace: Namespace) -> None:
+    def add(self, seat: int, tokens: bytes, namespace: Namespace) -> None:
         """The prompt (at least one whole block) was sent to the worker."""
-        memory = self._memory(bit)
+        memory = self._memory(seat)
         if not memory.limit:
             return
         self._stamp += 1
-        last, fresh = self._tree.mark(bit, tokens, namespace, self._stamp)
+        last, fresh = mark(self._runs, seat, tokens, namespace, self._stamp)
         memory.blocks += fresh
         memory.prompts[last] = self._stamp
         memory.prompts.move_to_end(last)
-        self._shrink(bit, memory)
+        self._shrink(seat, memory)
 
-    def blocks(self, bit: int) -> int:
-        return self._memory(bit).blocks
-
-    def match(self, tokens: bytes, namespace: Namespace, eligible: int) -> list[Reach]:
-        return self._tree.match(tokens, namespace, eligible)
-
-    def forget(self, bit: int) -> None:
-        memory = self._memories.pop(bit, None)
+    def forget(self, seat: int) -> None:
+        memory = self._memories.pop(seat, None)
         if memory is not None:
             memory.limit = 0
-            self._shrink(bit, memory)
+            self._shrink(seat, memory)
 
-    def _memory(self, bit: int) -> _Memory:
-        memory = self._memories.get(bit)
+    def _memory(self, seat: int) -> _Memory:
+        memory = self._memories.get(seat)
         if memory is None:
-            memory = self._memories[bit] = _Memory(self._default)
+            memory = self._memories[seat] = _Memory(self._default)
         return memory
 
-    def _shrink(self, bit: int, memory: _Memory) -> None:
+    def _shrink(self, seat: int, memory: _Memory) -> None:
         while memory.blocks > memory.limit:
             last, stamp = memory.prompts.popitem(last=False)
-            memory.blocks -= self._tree.unmark(bit, last, stamp)
+            memory.blocks -= unmark(self._runs, seat, last, stamp)

@@ -1,19 +1,20 @@
 """What workers will hold soon: prompts just sent, until an event confirms them or time runs out."""
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach
-from kvpool_router.index.trails import Trail, TrailTree
+from kvpool_router.index.runs import Run, RunTree
+from kvpool_router.index.trails import mark, unmark
 
 
 class Sent(NamedTuple):
     """A prompt that a worker was sent, by its last run."""
 
-    bit: int
-    last: Trail
+    seat: int
+    last: Run
 
 
 class _Pending(NamedTuple):
@@ -30,68 +31,67 @@ class Predictions:
     the engine's cache is cleared, or after the time to live. Without events it is all there is.
     """
 
-    def __init__(self, block_tokens: int, ttl_s: float, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
-        self._block = block_tokens * TOKEN_BYTES
+    def __init__(self, runs: RunTree, ttl_s: float) -> None:
+        self._runs = runs
+        self._block = runs.block_bytes
         self._ttl_s = ttl_s
-        self._tree = TrailTree(block_tokens, longest_run)
         self._pending: OrderedDict[Sent, _Pending] = OrderedDict()
-        self._by_length: defaultdict[int, defaultdict[int, set[Trail]]] = defaultdict(lambda: defaultdict(set))
+        self._by_length: defaultdict[int, defaultdict[int, set[Run]]] = defaultdict(lambda: defaultdict(set))
         """Bit -> blocks of the prompt -> last runs: what an event may confirm."""
         self._stamp = 0
+        self._first_expires = math.inf
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def add(self, bit: int, tokens: bytes, namespace: Namespace, now: float) -> None:
+    def add(self, seat: int, tokens: bytes, namespace: Namespace, now: float) -> None:
         """The prompt (at least one whole block) was sent to the worker."""
         self.expire(now)
         self._stamp += 1
-        last, _ = self._tree.mark(bit, tokens, namespace, self._stamp)
+        last, _ = mark(self._runs, seat, tokens, namespace, self._stamp)
         blocks = len(tokens) // self._block
-        sent = Sent(bit, last)
+        sent = Sent(seat, last)
         self._pending[sent] = _Pending(self._stamp, now + self._ttl_s, blocks, namespace)
         self._pending.move_to_end(sent)
-        self._by_length[bit][blocks].add(last)
+        self._by_length[seat][blocks].add(last)
+        self._first_expires = min(self._first_expires, now + self._ttl_s)
 
-    def ending_in(self, bit: int, start: int, tokens: bytes) -> Iterator[Sent]:
+    def ending_in(self, seat: int, start: int, tokens: bytes) -> Iterator[Sent]:
         """The worker's prompts whose last whole block is among these, the first of which is its prompt's block `start`.
 
         That may still be another prompt's block of the same tokens.
         """
-        lengths = self._by_length.get(bit)
+        lengths = self._by_length.get(seat)
         if lengths is None:
             return
         end = start + len(tokens) // self._block
         for blocks in [blocks for blocks in lengths if start < blocks <= end]:
             block = tokens[(blocks - start - 1) * self._block : (blocks - start) * self._block]
-            yield from [Sent(bit, last) for last in lengths[blocks] if last.tokens.endswith(block)]
+            yield from [Sent(seat, last) for last in lengths[blocks] if last.tokens.endswith(block)]
 
     def prompt(self, sent: Sent) -> tuple[bytes, Namespace]:
         """The prompt's whole blocks."""
-        return self._tree.path(sent.last), self._pending[sent].namespace
+        return self._runs.path(sent.last), self._pending[sent].namespace
 
     def end(self, sent: Sent) -> None:
         """The prediction has come true, or will not."""
         pending = self._pending.pop(sent)
-        self._tree.unmark(*sent, pending.stamp)
-        lengths = self._by_length[sent.bit]
+        unmark(self._runs, *sent, pending.stamp)
+        lengths = self._by_length[sent.seat]
         lengths[pending.blocks].discard(sent.last)
         if not lengths[pending.blocks]:
             del lengths[pending.blocks]
         if not lengths:
-            del self._by_length[sent.bit]
+            del self._by_length[sent.seat]
 
     def expire(self, now: float) -> None:
-        while self._pending:
-            sent, pending = next(iter(self._pending.items()))
-            if pending.expires > now:
-                break
-            self.end(sent)
+        """Ends what is due: the oldest first, since the time to live is the same for all."""
+        while now >= self._first_expires:
+            sent, pending = next(iter(self._pending.items()), (None, None))
+            self._first_expires = pending.expires if pending else math.inf
+            if sent and now >= self._first_expires:
+                self.end(sent)
 
-    def forget(self, bit: int) -> None:
-        for last in [last for lasts in self._by_length.get(bit, {}).values() for last in lasts]:
-            self.end(Sent(bit, last))
-
-    def match(self, tokens: bytes, namespace: Namespace, eligible: int, now: float) -> list[Reach]:
-        self.expire(now)
-        return self._tree.match(tokens, namespace, eligible)
+    def forget(self, seat: int) -> None:
+        for last in [last for lasts in self._by_length.get(seat, {}).values() for last in lasts]:
+            self.end(Sent(seat, last))

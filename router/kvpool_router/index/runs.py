@@ -1,7 +1,7 @@
-"""A radix tree over runs of token blocks: the shape that the map, the predictions and the history share."""
+"""A radix tree over runs of token blocks, which the map, the predictions and the history share."""
 
 import sys
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, TypeAlias
 
 from kvpool_router.index.namespace import Namespace
 
@@ -14,40 +14,42 @@ SIGNPOST = sys.maxsize
 
 _NO_CHILDREN: Final[dict[bytes, Any]] = {}
 _NO_PART: Final[dict[int, int]] = {}
-"""Shared and never written: most nodes have neither children nor partial holders, and an empty dict is 64 bytes."""
+_NO_STAMPS: Final[dict[int, int]] = {}
+"""Shared and never written: most nodes have none of these, and an empty dict takes 64 bytes."""
 
 
-class Reach(NamedTuple):
-    """How far a set of workers (one bit each) follows a prompt."""
-
-    members: int
-    blocks: int
+Reach: TypeAlias = tuple[int, int]
+"""A set of seats and how many leading blocks of a prompt its members have. A plain tuple: a lookup makes several."""
 
 
 class Run:
     """One node: the blocks `start` to `start + length` of every prompt that passes through it.
 
-    `full` is the set of workers that have the whole run; `part` names, for the few that have some of it, the blocks
-    (worker's bit -> bitset of blocks).
+    `full` is the set of seats that have the whole run. `part` names, for the few that have some of it, the blocks
+    (seat -> bitset of blocks). `stamps` tells for seats that fade which prompt led them here last.
 
     Cutting and joining leave others with an old idea of which node holds a block. They find it by climbing: while
     `start` is beyond the block, go to `parent` (`at`). So a cut keeps the tail in the old object and puts a new one
     above it, and a run that is joined into its child stays behind as a signpost that points to the child. A root is
-    its own parent.
+    its own parent. `id` stands for the node where an object would be too large; `entries` counts the places where it
+    does.
     """
 
-    __slots__ = ("children", "full", "length", "parent", "part", "start", "tokens")
+    __slots__ = ("children", "entries", "full", "id", "length", "parent", "part", "stamps", "start", "tokens")
 
-    def __init__(self, start: int, tokens: bytes, length: int, parent: Self | None) -> None:
+    def __init__(self, number: int, start: int, tokens: bytes, length: int, parent: "Run | None") -> None:
+        self.id = number
         self.start = start
         self.tokens = tokens
         self.length = length
-        self.parent: Self = self if parent is None else parent
-        self.children: dict[bytes, Self] = _NO_CHILDREN
+        self.parent: Run = self if parent is None else parent
+        self.children: dict[bytes, Run] = _NO_CHILDREN
         self.full = 0
         self.part = _NO_PART
+        self.stamps = _NO_STAMPS
+        self.entries = 0
 
-    def at(self, block: int) -> Self:
+    def at(self, block: int) -> "Run":
         """The node that holds the prompt's block number `block` now."""
         node = self
         while node.start > block:
@@ -63,56 +65,94 @@ class Run:
         """Nobody has any of it and nothing continues it."""
         return not (self.full or self.part or self.children)
 
+    def held(self, seat: int) -> int:
+        """Which of its blocks the seat has, as a bitset."""
+        if self.full >> seat & 1:
+            return (1 << self.length) - 1
+        return self.part.get(seat, 0)
 
-RunT = TypeVar("RunT", bound=Run)
+    def hold(self, seat: int, blocks: int) -> None:
+        """Makes `blocks` (a bitset) what the seat has."""
+        self.full &= ~(1 << seat)
+        if blocks and blocks == (1 << self.length) - 1:
+            self.full |= 1 << seat
+            blocks = 0
+        if blocks:
+            if not self.part:
+                self.part = {}
+            self.part[seat] = blocks
+        elif seat in self.part:
+            del self.part[seat]
+            if not self.part:
+                self.part = _NO_PART
+
+    def stamp(self, seat: int, stamp: int) -> int:
+        """A prompt leads the seat over the whole run; returns the blocks that are new to it."""
+        if not self.stamps:
+            self.stamps = {}
+        fresh = 0 if seat in self.stamps else self.length
+        self.stamps[seat] = stamp
+        self.full |= 1 << seat
+        return fresh
+
+    def unstamp(self, seat: int) -> None:
+        del self.stamps[seat]
+        if not self.stamps:
+            self.stamps = _NO_STAMPS
+        self.full ^= 1 << seat
 
 
-class RunTree(Generic[RunT]):
-    """Prompts as paths. Subclasses decide what puts a worker on a run, and make the nodes.
+class RunTree:
+    """Prompts as paths.
 
         root(namespace) ── [b0 b1 b2 b3] ── [b4 b5]         children are found by their first block of tokens
                                         └── [b4' b5' b6']
 
-    A run is one bytes object, so that following a prompt is one memcmp a node.
+    A run is one bytes object, so that following a prompt is one memcmp a node. What engines hold, what they are about
+    to hold and what they were sent are seats in one tree, so that one walk answers for all three and tokens are kept
+    once; who takes which seat is decided elsewhere.
     """
 
     def __init__(self, block_tokens: int, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
-        self._block = block_tokens * TOKEN_BYTES
-        self._longest = longest_run
-        self._roots: dict[Namespace, RunT] = {}
-        self._namespaces: dict[RunT, Namespace] = {}
+        self.block_bytes = block_tokens * TOKEN_BYTES
+        self.longest_run = longest_run
+        self.by_id: dict[int, Run] = {}
+        """The nodes of the tree, and those that have left it while entries still lead through them."""
+        self._next_id = 0
+        self._roots: dict[Namespace, Run] = {}
+        self._namespaces: dict[Run, Namespace] = {}
 
     def match(self, tokens: bytes, namespace: Namespace, eligible: int) -> list[Reach]:
-        """Disjoint sets of the eligible workers with the whole leading blocks that they have; without those at zero."""
+        """Disjoint sets of the eligible seats with the whole leading blocks that they have; without those at zero."""
         node = self._roots.get(namespace)
         reaches: list[Reach] = []
-        depth, size = 0, self._block
-        while node is not None and node.children and eligible:
-            child = node.children.get(tokens[depth * size : (depth + 1) * size])
+        depth, size = 0, self.block_bytes
+        while node is not None and eligible:
+            start = depth * size
+            child = node.children.get(tokens[start : start + size])
             if child is None:
                 break
             same = child.length
-            if not tokens.startswith(child.tokens, depth * size):
-                same = self._same_blocks(child, 0, tokens, depth)
+            if not tokens.startswith(child.tokens, start):
+                same = self.same_blocks(child, 0, tokens, depth)
             staying = eligible & child.full
-            for bit, blocks in child.part.items():
-                if eligible >> bit & 1:
-                    leading = (~blocks & (blocks + 1)).bit_length() - 1
-                    if leading >= same:
-                        staying |= 1 << bit
-                    elif leading:
-                        reaches.append(Reach(1 << bit, depth + leading))
-                        eligible ^= 1 << bit
-            if depth and eligible != staying:
-                reaches.append(Reach(eligible ^ staying, depth))
-            eligible = staying
+            if child.part:
+                partial = [(1 << seat, _leading(those)) for seat, those in child.part.items() if eligible >> seat & 1]
+                staying |= sum(member for member, blocks in partial if blocks >= same)
+                ending = [(member, depth + blocks) for member, blocks in partial if 0 < blocks < same]
+                reaches += ending
+                eligible ^= sum(member for member, _ in ending)
+            if eligible != staying:
+                if depth:
+                    reaches.append((eligible ^ staying, depth))
+                eligible = staying
             depth += same
             node = child if same == child.length else None
         if depth and eligible:
-            reaches.append(Reach(eligible, depth))
+            reaches.append((eligible, depth))
         return reaches
 
-    def path(self, node: RunT) -> bytes:
+    def path(self, node: Run) -> bytes:
         """The tokens of all blocks from the start of the prompt to the end of `node`."""
         node = node.at(SIGNPOST - 1)
         runs = []
@@ -121,9 +161,9 @@ class RunTree(Generic[RunT]):
             node = node.parent
         return b"".join(reversed(runs))
 
-    def _same_blocks(self, node: RunT, offset: int, tokens: bytes, first: int) -> int:
+    def same_blocks(self, node: Run, offset: int, tokens: bytes, first: int) -> int:
         """Whole blocks in which the node from `offset` on agrees with `tokens` from block `first` on, by bisection."""
-        size = self._block
+        size = self.block_bytes
         limit = min(node.length - offset, len(tokens) // size - first)
         run = node.tokens[offset * size : (offset + limit) * size]
         other = tokens[first * size : (first + limit) * size]
@@ -138,59 +178,70 @@ class RunTree(Generic[RunT]):
                 differs = middle
         return same
 
-    def _node(self, start: int, tokens: bytes, length: int, parent: RunT | None) -> RunT:
-        raise NotImplementedError
-
-    def _root(self, namespace: Namespace) -> RunT:
+    def root(self, namespace: Namespace) -> Run:
         root = self._roots.get(namespace)
         if root is None:
-            root = self._roots[namespace] = self._node(0, b"", 0, None)
+            root = self._roots[namespace] = Run(-1, 0, b"", 0, None)
             self._namespaces[root] = namespace
         return root
 
-    def _attach(self, parent: RunT, tokens: bytes) -> RunT:
+    def attach(self, parent: Run, tokens: bytes) -> Run:
         """Continues `parent` by a new run that nobody has yet."""
-        child = self._node(parent.start + parent.length, tokens, len(tokens) // self._block, parent)
+        child = self._node(parent.start + parent.length, tokens, parent)
         if not parent.children:
             parent.children = {}
-        parent.children[tokens[: self._block]] = child
+        parent.children[tokens[: self.block_bytes]] = child
         return child
 
-    def _cut(self, tail: RunT, blocks: int) -> RunT:
+    def cut(self, tail: Run, blocks: int) -> Run:
         """Cuts a run after its first `blocks` and returns the new head; the old object keeps the tail."""
-        split = blocks * self._block
-        head = self._node(tail.start, tail.tokens[:split], blocks, tail.parent)
-        tail.parent.children[head.tokens[: self._block]] = head
+        split = blocks * self.block_bytes
+        head = self._node(tail.start, tail.tokens[:split], tail.parent)
+        tail.parent.children[head.tokens[: self.block_bytes]] = head
         tail.start += blocks
         tail.length -= blocks
         tail.tokens = tail.tokens[split:]
         tail.parent = head
-        head.children = {tail.tokens[: self._block]: tail}
+        head.children = {tail.tokens[: self.block_bytes]: tail}
         head.full = tail.full
+        if tail.stamps:
+            head.stamps = dict(tail.stamps)
         held, tail.part = tail.part, _NO_PART
-        for bit, those in held.items():
-            _hold(head, bit, those & ((1 << blocks) - 1))
-            _hold(tail, bit, those >> blocks)
+        for seat, those in held.items():
+            head.hold(seat, those & ((1 << blocks) - 1))
+            tail.hold(seat, those >> blocks)
         return head
 
-    def _detach(self, node: RunT) -> None:
+    def _node(self, start: int, tokens: bytes, parent: Run) -> Run:
+        node = Run(self._next_id, start, tokens, len(tokens) // self.block_bytes, parent)
+        self.by_id[node.id] = node
+        self._next_id += 1
+        return node
+
+    def detach(self, node: Run) -> None:
         """Takes a bare run out of the tree. The object may live on: it still leads to its parent."""
         parent = node.parent
-        del parent.children[node.tokens[: self._block]]
+        del parent.children[node.tokens[: self.block_bytes]]
         if not parent.children:
             parent.children = _NO_CHILDREN
         self._leave(node)
 
-    def _leave(self, node: RunT) -> None:
-        """The node is no longer part of the tree."""
+    def _leave(self, node: Run) -> None:
         node.tokens = b""
         node.length = 0
+        self.drop_entries(node, 0)
 
-    def _prune(self, node: RunT) -> None:
+    def drop_entries(self, node: Run, count: int) -> None:
+        """So many places less name the node by its id."""
+        node.entries -= count
+        if not node.entries and not node.length:
+            del self.by_id[node.id]
+
+    def prune(self, node: Run) -> None:
         """Takes `node` out if it is bare, then what that leaves bare above it; joins what is left without a fork."""
         while node.is_bare and not node.is_root:
             parent = node.parent
-            self._detach(node)
+            self.detach(node)
             node = parent
         if node.is_root:
             if not node.children:
@@ -200,47 +251,23 @@ class RunTree(Generic[RunT]):
             if self._alike(node, child):
                 self._join(node, child)
 
-    def _alike(self, node: RunT, child: RunT) -> bool:
+    def _alike(self, node: Run, child: Run) -> bool:
         """Whether the two could be one run."""
-        short = node.length + child.length <= self._longest
-        return short and node.full == child.full and not node.part and not child.part
+        short = node.length + child.length <= self.longest_run
+        return short and node.full == child.full and node.stamps == child.stamps and not node.part and not child.part
 
-    def _join(self, node: RunT, child: RunT) -> None:
+    def _join(self, node: Run, child: Run) -> None:
         """Puts a run in front of its only child, which takes its place."""
         parent = node.parent
-        parent.children[node.tokens[: self._block]] = child
+        parent.children[node.tokens[: self.block_bytes]] = child
         child.tokens = node.tokens + child.tokens
         child.start = node.start
         child.length += node.length
         child.parent = parent
-        node.start, node.parent, node.children, node.full = SIGNPOST, child, _NO_CHILDREN, 0
+        node.start, node.parent, node.children, node.full, node.stamps = SIGNPOST, child, _NO_CHILDREN, 0, _NO_STAMPS
         self._leave(node)
 
 
-def _hold(node: Run, bit: int, blocks: int) -> None:
-    """Sets which blocks of a run the worker has, given that it does not have all yet."""
-    part = node.part
-    if blocks and blocks == (1 << node.length) - 1:
-        node.full |= 1 << bit
-        blocks = 0
-    if blocks:
-        if not part:
-            part = node.part = {}
-        part[bit] = blocks
-    elif bit in part:
-        del part[bit]
-        if not part:
-            node.part = _NO_PART
-
-
-def held_blocks(node: Run, bit: int) -> int:
-    """Which blocks of a run the worker has, as a bitset."""
-    if node.full >> bit & 1:
-        return (1 << node.length) - 1
-    return node.part.get(bit, 0)
-
-
-def hold_blocks(node: Run, bit: int, blocks: int) -> None:
-    """Makes `blocks` what the worker has of a run."""
-    node.full &= ~(1 << bit)
-    _hold(node, bit, blocks)
+def _leading(blocks: int) -> int:
+    """How many blocks from the first on are in the set without a gap."""
+    return (~blocks & (blocks + 1)).bit_length() - 1

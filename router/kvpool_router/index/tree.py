@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, Run, RunTree, held_blocks, hold_blocks
+from kvpool_router.index.runs import Run, RunTree
 
 _KEY = (1 << 60) - 1
 """Of a 64-bit hash 60 bits are kept: such an int takes 32 bytes, not 48. Two of a worker's million blocks then share a
@@ -35,31 +35,20 @@ class Stored(NamedTuple):
     start: int = 0
 
 
-class HeldRun(Run):
-    """A run of the map. `id` stands for it in the engines' maps; `entries` counts the places where it does."""
-
-    __slots__ = ("entries", "id")
-
-    def __init__(self, start: int, tokens: bytes, length: int, parent: Self | None, number: int) -> None:
-        super().__init__(start, tokens, length, parent)
-        self.id = number
-        self.entries = 0
-
-
 class Holding:
     """One engine's blocks, by the engine's own hashes."""
 
-    __slots__ = ("bit", "blocks", "copies")
+    __slots__ = ("blocks", "copies", "seat")
 
-    def __init__(self, bit: int) -> None:
-        self.bit = bit
+    def __init__(self, seat: int) -> None:
+        self.seat = seat
         self.blocks: dict[int, int] = {}
         """Hash -> id of a run and the block's place in its prompt, packed; or `_APART`."""
         self.copies: dict[int, int] = {}
         """How often the engine has a block, for those that it has more than once."""
 
 
-class PrefixTree(RunTree[HeldRun]):
+class PrefixTree:
     """Which workers hold which prefix, as a radix tree over runs of token blocks.
 
         root ── [b0 b1 b2 b3] ── [b4 b5]        full: workers that hold the whole run (bitset)
@@ -79,49 +68,39 @@ class PrefixTree(RunTree[HeldRun]):
     end of a leaf is cut off once it is the greater half, and a fork that has lost its branch becomes one run again.
     """
 
-    def __init__(self, block_tokens: int, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
-        super().__init__(block_tokens, longest_run)
-        self._runs: dict[int, HeldRun] = {}
-        self._next_id = 0
+    def __init__(self, runs: RunTree) -> None:
+        self._runs = runs
         self._holdings: dict[int, Holding] = {}
 
-    def blocks(self, bit: int) -> int:
+    def blocks(self, seat: int) -> int:
         """Distinct blocks that the worker holds, those apart included."""
-        holding = self._holdings.get(bit)
+        holding = self._holdings.get(seat)
         return len(holding.blocks) if holding else 0
 
-    @property
-    def runs(self) -> int:
-        """Nodes, those included that only lead old entries on."""
-        return len(self._runs)
-
-    @property
-    def token_bytes(self) -> int:
-        """What the runs' tokens take, each counted once for all its holders; walks all runs."""
-        return sum(len(node.tokens) for node in self._runs.values())
-
-    def reach(self, bit: int, tokens: bytes, namespace: Namespace) -> int:
+    def reach(self, seat: int, tokens: bytes, namespace: Namespace) -> int:
         """The whole leading blocks that the worker has."""
-        return sum(blocks for _, blocks in self.match(tokens, namespace, 1 << bit))
+        return sum(blocks for _, blocks in self._runs.match(tokens, namespace, 1 << seat))
 
-    def store(self, bit: int, namespace: Namespace, parent: int | None, hashes: Sequence[int], tokens: bytes) -> Stored:
+    def store(
+        self, seat: int, namespace: Namespace, parent: int | None, hashes: Sequence[int], tokens: bytes
+    ) -> Stored:
         """The worker now has these consecutive blocks after `parent`; `tokens` is theirs, whole. At least one block."""
-        holding = self._holding(bit)
+        holding = self._holding(seat)
         blocks = holding.blocks
         keys = [value & _KEY for value in hashes]
         if len(set(keys)) < len(keys):
             return Stored(Outcome.REPEATED)
         if parent is None:
-            node, depth = self._root(namespace), 0
+            node, depth = self._runs.root(namespace), 0
         else:
             place = blocks.get(parent & _KEY)
             if place is None:
                 return Stored(Outcome.ORPHANED)
             if place == _APART:
-                self.store_apart(bit, hashes)
+                self.store_apart(seat, hashes)
                 return Stored(Outcome.APART)
             node, last = self._located(place)
-            if not held_blocks(node, bit) >> (last - node.start) & 1:
+            if not node.held(seat) >> (last - node.start) & 1:
                 return Stored(Outcome.ORPHANED)
             depth = last + 1
         known = {} if blocks.keys().isdisjoint(keys) else {key: blocks[key] for key in keys if key in blocks}
@@ -130,9 +109,9 @@ class PrefixTree(RunTree[HeldRun]):
             self._settle(holding, known)
         return Stored(Outcome.CREDITED, depth)
 
-    def store_apart(self, bit: int, hashes: Iterable[int]) -> None:
+    def store_apart(self, seat: int, hashes: Iterable[int]) -> None:
         """The worker has these blocks, but no text prompt can match them."""
-        holding = self._holding(bit)
+        holding = self._holding(seat)
         for key in (value & _KEY for value in hashes):
             known = holding.blocks.get(key)
             holding.blocks[key] = _APART
@@ -141,49 +120,49 @@ class PrefixTree(RunTree[HeldRun]):
             elif known is not None:
                 self._withdraw(holding, key, known)
 
-    def remove(self, bit: int, hashes: Iterable[int]) -> int:
+    def remove(self, seat: int, hashes: Iterable[int]) -> int:
         """The worker has lost one copy of each of these; returns how many of them it was known to have."""
-        holding = self._holdings.get(bit)
+        holding = self._holdings.get(seat)
         if holding is None:
             return 0
         return sum(self._remove(holding, value & _KEY) for value in hashes)
 
-    def forget(self, bit: int) -> int:
-        """The worker holds nothing any more, and its bit may be given to another; returns the blocks it had."""
-        holding = self._holdings.pop(bit, None)
+    def forget(self, seat: int) -> int:
+        """The worker holds nothing any more, and its seat may be given to another; returns the blocks it had."""
+        holding = self._holdings.pop(seat, None)
         if holding is None:
             return 0
-        touched: set[HeldRun] = set()
+        touched: set[Run] = set()
         entries = Counter(place >> _DEPTH_BITS for place in holding.blocks.values() if place != _APART)
         for number, count in entries.items():
-            node = self._runs[number]
+            node = self._runs.by_id[number]
             while node not in touched:
                 touched.add(node)
-                hold_blocks(node, bit, 0)
+                node.hold(seat, 0)
                 node = node.parent
-            self._drop_entries(number, count)
+            self._runs.drop_entries(self._runs.by_id[number], count)
         for node in touched:
             if node.length:
-                self._prune(node)
+                self._runs.prune(node)
         return len(holding.blocks)
 
-    def _holding(self, bit: int) -> Holding:
-        holding = self._holdings.get(bit)
+    def _holding(self, seat: int) -> Holding:
+        holding = self._holdings.get(seat)
         if holding is None:
-            holding = self._holdings[bit] = Holding(bit)
+            holding = self._holdings[seat] = Holding(seat)
         return holding
 
-    def _place(self, holding: Holding, node: HeldRun, depth: int, keys: list[int], tokens: bytes) -> None:
+    def _place(self, holding: Holding, node: Run, depth: int, keys: list[int], tokens: bytes) -> None:
         """Walks down from the node that ends at, or holds, the place `depth`; makes runs where there are none."""
-        size, done = self._block, 0
+        size, done = self._runs.block_bytes, 0
         while done < len(keys):
             offset = depth - node.start
             if offset < node.length:
-                count = self._same_blocks(node, offset, tokens, done)
+                count = self._runs.same_blocks(node, offset, tokens, done)
                 if offset + count < node.length and done + count < len(keys):
-                    tail, node = node, self._cut(node, offset + count)
+                    tail, node = node, self._runs.cut(node, offset + count)
                     if tail.is_bare:
-                        self._detach(tail)
+                        self._runs.detach(tail)
                 if not count:
                     continue
             else:
@@ -197,25 +176,25 @@ class PrefixTree(RunTree[HeldRun]):
             done += count
             depth += count
 
-    def _grow(self, holding: Holding, node: HeldRun, tokens: bytes) -> tuple[HeldRun, int]:
+    def _grow(self, holding: Holding, node: Run, tokens: bytes) -> tuple[Run, int]:
         """Puts blocks after the end of a run: into it, if it is this worker's alone, or into a new one."""
-        alone = node.full == 1 << holding.bit and not node.part and not node.children
-        room = self._longest - node.length
+        alone = node.full == 1 << holding.seat and not node.part and not node.children
+        room = self._runs.longest_run - node.length
         if not (alone and room):
-            child = self._attach(node, tokens[: self._longest * self._block])
+            child = self._runs.attach(node, tokens[: self._runs.longest_run * self._runs.block_bytes])
             return child, child.length
-        added = tokens[: room * self._block]
-        count = len(added) // self._block
+        added = tokens[: room * self._runs.block_bytes]
+        count = len(added) // self._runs.block_bytes
         node.tokens += added
         node.length += count
         return node, count
 
-    def _enter(self, holding: Holding, node: HeldRun, offset: int, keys: list[int]) -> None:
+    def _enter(self, holding: Holding, node: Run, offset: int, keys: list[int]) -> None:
         first = node.id << _DEPTH_BITS | (node.start + offset)
         holding.blocks.update(zip(keys, range(first, first + len(keys)), strict=True))
         node.entries += len(keys)
         added = ((1 << len(keys)) - 1) << offset
-        hold_blocks(node, holding.bit, held_blocks(node, holding.bit) | added)
+        node.hold(holding.seat, node.held(holding.seat) | added)
 
     def _settle(self, holding: Holding, known: dict[int, int]) -> None:
         """Blocks that were stored again are a further copy, or have moved (an engine that broke its word)."""
@@ -224,7 +203,7 @@ class PrefixTree(RunTree[HeldRun]):
                 holding.copies.pop(key, None)
             elif self._located(place) == self._located(holding.blocks[key]):
                 holding.copies[key] = holding.copies.get(key, 1) + 1
-                self._drop_entries(place >> _DEPTH_BITS, 1)
+                self._runs.drop_entries(self._runs.by_id[place >> _DEPTH_BITS], 1)
             else:
                 self._withdraw(holding, key, place)
 
@@ -245,42 +224,24 @@ class PrefixTree(RunTree[HeldRun]):
         """Ends the credit for the block at `place`, where the entry of `key` pointed until now."""
         holding.copies.pop(key, None)
         node, depth = self._located(place)
-        blocks = held_blocks(node, holding.bit) & ~(1 << (depth - node.start))
-        hold_blocks(node, holding.bit, blocks)
+        blocks = node.held(holding.seat) & ~(1 << (depth - node.start))
+        node.hold(holding.seat, blocks)
         if node.length and not node.full and not node.children:
             if not node.part:
-                self._prune(node)
+                self._runs.prune(node)
             elif blocks.bit_length() * 2 <= node.length:
                 self._trim(node)
-        self._drop_entries(place >> _DEPTH_BITS, 1)
+        self._runs.drop_entries(self._runs.by_id[place >> _DEPTH_BITS], 1)
 
-    def _trim(self, leaf: HeldRun) -> None:
+    def _trim(self, leaf: Run) -> None:
         """Cuts off the end that nobody has, if that is the greater half."""
         length = max(blocks.bit_length() for blocks in leaf.part.values())
         if length * 2 <= leaf.length:
-            leaf.tokens = leaf.tokens[: length * self._block]
+            leaf.tokens = leaf.tokens[: length * self._runs.block_bytes]
             leaf.length = length
-            for bit, blocks in tuple(leaf.part.items()):
-                hold_blocks(leaf, bit, blocks)
+            for seat, blocks in tuple(leaf.part.items()):
+                leaf.hold(seat, blocks)
 
-    def _located(self, place: int) -> tuple[HeldRun, int]:
+    def _located(self, place: int) -> tuple[Run, int]:
         depth = place & _DEPTH
-        return self._runs[place >> _DEPTH_BITS].at(depth), depth
-
-    def _node(self, start: int, tokens: bytes, length: int, parent: HeldRun | None) -> HeldRun:
-        node = HeldRun(start, tokens, length, parent, self._next_id)
-        if parent is not None:
-            self._runs[node.id] = node
-        self._next_id += 1
-        return node
-
-    def _leave(self, node: HeldRun) -> None:
-        super()._leave(node)
-        if not node.entries:
-            del self._runs[node.id]
-
-    def _drop_entries(self, number: int, count: int) -> None:
-        node = self._runs[number]
-        node.entries -= count
-        if not node.entries and not node.length:
-            del self._runs[number]
+        return self._runs.by_id[place >> _DEPTH_BITS].at(depth), depth

@@ -137,14 +137,14 @@ def test_nothing_is_left_once_every_worker_is_dropped(history, longest_run):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(deeds, max_size=60), st.integers(1, 6))
-def test_runs_and_their_tokens_are_bounded_by_the_blocks_held_and_what_leads_to_them(history, longest_run):
+def test_runs_and_their_tokens_are_bounded_by_the_blocks_known_and_what_leads_to_them(history, longest_run):
     world = World(CacheMap(BLOCK_TOKENS, TTL_S, None, longest_run), IndexOracle(TTL_S))
     for deed, worker, namespace, path, start in history:
         deed(world, worker, namespace, path, start)
     needed = {
         (namespace, path[:end])
         for here in world.oracle.workers.values()
-        for namespace, path in here.copies
+        for namespace, path in (*here.copies, *here.predictions, *here.stamps)
         for end in range(1, len(path) + 1)
     }
     assert world.index.size().runs <= 2 * len(needed)

@@ -1,0 +1,76 @@
+"""Small numbers for workers, so that a set of workers is one int."""
+
+from enum import IntEnum
+
+from kvpool_router.workers import WorkerId
+
+_KNOWN_SETS = 1024
+"""Decoded sets that are remembered; lookups meet the same few sets again and again."""
+
+
+class Layer(IntEnum):
+    """What a place in a set of workers says. Each worker has one seat (bit position) a layer, side by side."""
+
+    HELD = 0
+    """Its engine said that it has the blocks."""
+    EXPECTED = 1
+    """It was just sent a prompt with the blocks."""
+    KNOWN = 2
+    """It was sent a prompt with the blocks some time ago."""
+
+
+def seat_of(first: int, layer: Layer) -> int:
+    """The seat in one layer of the worker whose first seat is `first`."""
+    return first + layer
+
+
+class Seats:
+    """Gives each worker its first seat, the lowest free one, and takes it back.
+
+    Whoever releases a worker must have removed it from every set before: a later worker gets the same seats.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[WorkerId, int] = {}
+        self._workers: list[WorkerId | None] = []
+        self._decoded: dict[int, tuple[WorkerId, ...]] = {}
+
+    def first(self, worker: WorkerId) -> int | None:
+        return self._first.get(worker)
+
+    def claim(self, worker: WorkerId) -> int:
+        """The worker's first seat, given now if it had none."""
+        known = self._first.get(worker)
+        if known is not None:
+            return known
+        free = self._workers.index(None) if None in self._workers else len(self._workers)
+        self._workers[free : free + 1] = [worker]
+        self._decoded.clear()
+        return self._first.setdefault(worker, free * len(Layer))
+
+    def release(self, worker: WorkerId) -> None:
+        self._workers[self._first.pop(worker) // len(Layer)] = None
+        self._decoded.clear()
+
+    def everyone(self) -> int:
+        """The set of all first seats."""
+        return sum(1 << first for first in self._first.values())
+
+    def workers(self, members: int) -> tuple[WorkerId, ...]:
+        """The workers of a set of first seats."""
+        decoded = self._decoded.get(members)
+        if decoded is None:
+            if len(self._decoded) == _KNOWN_SETS:
+                self._decoded.clear()
+            named = (self._workers[seat // len(Layer)] for seat in _seats(members))
+            decoded = self._decoded[members] = tuple(worker for worker in named if worker is not None)
+        return decoded
+
+
+def _seats(members: int) -> list[int]:
+    found = []
+    while members:
+        lowest = members & -members
+        found.append(lowest.bit_length() - 1)
+        members ^= lowest
+    return found
