@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from kvpool_operator.cluster.local.merge_rules import FieldPath, ListKey, MergeRules
 from kvpool_operator.cluster.seam import Refused
-from pydantic import JsonValue
 
 Path = tuple[str, ...]
 

@@ -4,33 +4,35 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from kvpool_operator.cluster.seam import KINDS, Manifest, Ref, Refused
 from pydantic import JsonValue
+
+from kvpool_operator.cluster.seam import KINDS, Manifest, Ref, Refused
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 T = TypeVar("T", bound=JsonValue)
+Readable = JsonValue | Mapping[str, JsonValue]
 
 
-def mapping(value: JsonValue, key: str) -> Mapping[str, JsonValue]:
+def mapping(value: Readable, key: str) -> Mapping[str, JsonValue]:
     """The map under `key`; empty where there is none."""
-    found = value.get(key) if isinstance(value, dict) else None
+    found = value.get(key) if isinstance(value, Mapping) else None
     return found if isinstance(found, dict) else {}
 
 
-def sequence(value: JsonValue, key: str) -> tuple[JsonValue, ...]:
+def sequence(value: Readable, key: str) -> tuple[JsonValue, ...]:
     """The list under `key`; empty where there is none."""
-    found = value.get(key) if isinstance(value, dict) else None
+    found = value.get(key) if isinstance(value, Mapping) else None
     return tuple(found) if isinstance(found, list) else ()
 
 
-def text(value: JsonValue, key: str, default: str = "") -> str:
-    found = value.get(key) if isinstance(value, dict) else None
+def text(value: Readable, key: str, default: str = "") -> str:
+    found = value.get(key) if isinstance(value, Mapping) else None
     return found if isinstance(found, str) else default
 
 
-def number(value: JsonValue, key: str, default: int) -> int:
-    found = value.get(key) if isinstance(value, dict) else None
+def number(value: Readable, key: str, default: int) -> int:
+    found = value.get(key) if isinstance(value, Mapping) else None
     return found if isinstance(found, int) and not isinstance(found, bool) else default
 
 

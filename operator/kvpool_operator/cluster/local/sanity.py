@@ -3,10 +3,11 @@
 import base64
 from collections.abc import Callable
 
-from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.local.manifests import labels_of, mapping, name_of, sequence, text
-from kvpool_operator.cluster.seam import Manifest, Refused
 from pydantic import JsonValue
+
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.local.manifests import mapping, name_of, sequence, text
+from kvpool_operator.cluster.seam import Manifest, Refused
 
 Check = Callable[[Manifest, Manifest | None], str | None]
 
@@ -53,7 +54,7 @@ def _deployment(new: Manifest, old: Manifest | None) -> str | None:
     if old is not None and selector != mapping(old, "spec").get("selector"):
         return "spec.selector: Invalid value: field is immutable"
     wanted = mapping(selector, "matchLabels")
-    labels = labels_of(dict(mapping(spec, "template")))
+    labels = mapping(mapping(mapping(spec, "template"), "metadata"), "labels")
     if not wanted or any(labels.get(label) != value for label, value in wanted.items()):
         return "spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`"
     return _containers("spec.template.spec", mapping(spec, "template").get("spec"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pydantic import JsonValue
+
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import server_side_apply
 from kvpool_operator.cluster.local.field_tree import Branch, fields_v1, folded, unfolded
@@ -15,7 +17,6 @@ from kvpool_operator.cluster.local.merge_rules import rules_for
 from kvpool_operator.cluster.local.sanity import normalized, refuse_unsound
 from kvpool_operator.cluster.local.server_side_apply import Owner, Owners
 from kvpool_operator.cluster.seam import Change, Conflict, Kind, Listing, Manifest, NotFound, Ref, Refused
-from pydantic import JsonValue
 
 Admit = Callable[[Manifest, Manifest | None], Manifest]
 """(new, old or None) -> the custom object with its defaults. Raises Refused in the API server's words."""
@@ -143,7 +144,7 @@ class Store:
         return Stored(merged, result.owners, live.since if live else {})
 
     def _write(self, ref: Ref, live: Stored | None, written: Stored, owner: Owner) -> Manifest:
-        now = _rfc3339(self._clock())
+        now = rfc3339(self._clock())
         changed = {who for who in written.owners if live is None or live.owners.get(who) != written.owners[who]}
         since = {who: now if who in changed or who == owner else written.since[who] for who in written.owners}
         meta = dict(metadata(written.manifest))
@@ -161,7 +162,7 @@ class Store:
         if grace_s >= number(stored.manifest["metadata"], "deletionGracePeriodSeconds", grace_s + 1):
             return
         marks: Manifest = {
-            "deletionTimestamp": _rfc3339(self._clock() + timedelta(seconds=grace_s)),
+            "deletionTimestamp": rfc3339(self._clock() + timedelta(seconds=grace_s)),
             "deletionGracePeriodSeconds": grace_s,
         }
         if "generation" in meta and "deletionTimestamp" not in meta:
@@ -253,5 +254,5 @@ def _grace_s(kind: Kind, manifest: Manifest, asked: int | None) -> int:
     )
 
 
-def _rfc3339(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
