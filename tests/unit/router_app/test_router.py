@@ -1,0 +1,222 @@
+"""The whole router: pods, events, engines and clients are real sockets; only the engines' models are missing."""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from event_publisher import EventPublisher, stored, tokens_of
+from eventually import eventually
+from kvpool_api.wire import EventState, WorkerState
+from router_world import TOKEN, RouterWorld, pod_of, running_router
+from tiny_engine import TinyEngine, answers, chat_events, dies, streams
+
+
+@pytest.fixture
+def publisher():
+    publisher = EventPublisher()
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+async def engine():
+    async with TinyEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def router(tmp_path, publisher, engine):
+    async with running_router(tmp_path) as router:
+        yield router
+
+
+async def until_ready(router: RouterWorld) -> None:
+    async def ready() -> bool:
+        return (await router.get("/ready"))[0] == 200
+
+    await eventually(ready)
+
+
+async def until_worker(router: RouterWorld, holds: Callable[[WorkerState], object]) -> WorkerState:
+    async def found() -> bool:
+        return any(holds(worker) for worker in (await router.state()).workers)
+
+    await eventually(found)
+    return await router.worker("qwen-abc-0")
+
+
+async def nobody_left(router: RouterWorld) -> bool:
+    return not (await router.state()).workers
+
+
+def prompt(block: int) -> dict[str, object]:
+    raw = tokens_of(block)
+    ids = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4)]
+    return {"model": "tiny", "prompt": ids, "stream": True}
+
+
+async def complete(router: RouterWorld, block: int) -> int:
+    async with router.client.post(f"{router.front}/v1/completions", json=prompt(block)) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def test_a_router_is_healthy_at_once_and_ready_when_the_engines_events_are_replayed(router, publisher, engine):
+    assert (await router.get("/health"))[0] == 200
+    status, body = await router.get("/ready")
+    assert status == 503
+    assert "not known yet" in body
+    publisher.publish([stored(0)])
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    worker = await router.worker("qwen-abc-0")
+    assert (worker.events, worker.synced, worker.blocks, worker.last_sequence) == (EventState.EXACT, True, 1, 0)
+
+
+async def test_a_request_goes_to_the_worker_that_holds_its_prefix_and_the_decision_says_so(router, publisher, engine):
+    other_publisher = EventPublisher()
+    try:
+        async with TinyEngine() as other:
+            publisher.publish([stored(7)])
+            router.pods(pod_of(publisher, engine.port, "holds"), pod_of(other_publisher, other.port, "other"))
+            await until_ready(router)
+            assert await complete(router, 7) == 200
+            assert (len(generations(engine)), len(generations(other))) == (1, 0)
+    finally:
+        other_publisher.close()
+    async with router.client.get(
+        f"{router.admin}/decisions?limit=5", headers={"Authorization": f"Bearer {TOKEN}"}
+    ) as answer:
+        (decision,) = (await answer.json())["decisions"]
+    assert (decision["pod"], decision["predictedCachedTokens"], decision["outcome"]) == ("holds", 16, "ok")
+
+
+def generations(engine: TinyEngine) -> list[str]:
+    return [seen.target for seen in engine.seen if seen.method == "POST"]
+
+
+async def test_a_draining_worker_gets_nothing_new_and_the_state_acknowledges_it(router, publisher):
+    gate = asyncio.Event()
+    async with TinyEngine(streams(chat_events(), gate=gate)) as engine:
+        router.pods(pod_of(publisher, engine.port))
+        await until_ready(router)
+        running = asyncio.create_task(complete(router, 1))
+        await eventually(lambda: generations(engine))
+        assert (await router.worker("qwen-abc-0")).in_flight == 1
+        router.pods(pod_of(publisher, engine.port, annotations={"kvpool.dev/draining": "2026-01-01T00:00:00Z"}))
+        await until_worker(router, lambda worker: worker.draining)
+        assert await complete(router, 2) == 503
+        assert (await router.worker("qwen-abc-0")).in_flight == 1
+        gate.set()
+        assert await running == 200
+        assert (await router.worker("qwen-abc-0")).in_flight == 0
+        assert len(generations(engine)) == 1
+
+
+async def test_the_engines_own_metrics_reach_state_and_map(router, publisher):
+    async def respond(request: web.Request, body: bytes) -> web.Response:
+        return web.Response(
+            text='vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_waiting{engine="0"} 2\n'
+            'vllm:kv_cache_usage_perc{engine="0"} 0.5\n'
+            'vllm:cache_config_info{block_size="64",engine="0",num_gpu_blocks="10"} 1.0\n'
+        )
+
+    async with TinyEngine(respond) as engine:
+        router.pods(pod_of(publisher, engine.port))
+        await until_ready(router)
+        worker = await until_worker(router, lambda worker: worker.running is not None)
+    assert (worker.running, worker.waiting, worker.kv_usage_percent) == (3, 2, 50.0)
+    assert worker.events is EventState.APPROXIMATE
+    assert "blocks hold 64 tokens" in worker.events_reason
+
+
+async def test_the_admin_port_wants_its_token(router):
+    for headers in ({}, {"X-Kvpool-Token": "guess"}, {"Authorization": f"Basic {TOKEN}"}):
+        async with router.client.get(f"{router.admin}/state", headers=headers) as answer:
+            assert answer.status == 401
+            assert "Secret <pool>-admin" in (await answer.json())["detail"]
+    for path in ("/docs", "/openapi.json"):
+        async with router.client.get(router.admin + path) as answer:
+            assert answer.status == 200
+
+
+async def test_metrics_show_requests_and_workers_and_forget_workers_that_are_gone(router, publisher, engine):
+    engine.respond = answers(
+        {
+            "id": "c",
+            "choices": [],
+            "usage": {"prompt_tokens": 17, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 16}},
+        }
+    )
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    async with router.client.post(f"{router.front}/v1/completions", json={**prompt(3), "stream": False}) as answer:
+        assert answer.status == 200
+    async with router.client.post(f"{router.front}/v1/nothing") as answer:
+        assert answer.status == 404
+    _, text = await router.get("/metrics")
+    for series in (
+        'kvpool_router_requests_total{outcome="ok",path="/v1/completions"} 1.0',
+        'kvpool_router_refused_requests_total{status="404"} 1.0',
+        "kvpool_router_cached_tokens_total 16.0",
+        'kvpool_router_worker_requests_total{dp_rank="0",pod="qwen-abc-0"} 1.0',
+        'kvpool_router_worker_events_state{dp_rank="0",pod="qwen-abc-0",state="EXACT"} 1.0',
+        "kvpool_router_ready 1.0",
+        "process_open_fds ",
+    ):
+        assert series in text
+    assert not re.search(r"^# HELP \S+ *$", text, re.MULTILINE), "every metric has its help"
+    router.pods()
+    await eventually(lambda: nobody_left(router))
+    assert "qwen-abc-0" not in (await router.get("/metrics"))[1]
+
+
+async def test_a_worker_that_fails_before_its_first_byte_counts_as_retried(router, publisher, engine):
+    async with TinyEngine(dies()) as dead:
+        router.pods(pod_of(publisher, dead.port, "dead"), pod_of(publisher, engine.port, "well"))
+        await until_ready(router)
+        publisher.publish([stored(4)])
+        for block in range(20, 30):
+            assert await complete(router, block) == 200
+    text = (await router.get("/metrics"))[1]
+    count = re.search(r'worker_retried_requests_total\{dp_rank="0",pod="dead"\} (\S+)', text)
+    assert count
+    assert float(count[1]) >= 1
+
+
+async def test_a_text_that_cannot_be_tokenized_is_placed_all_the_same_and_counted(router, publisher, engine):
+    engine.respond = None
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    async with router.client.post(
+        f"{router.front}/v1/completions", json={"model": "tiny", "prompt": "hello", "stream": True}
+    ) as answer:
+        assert answer.status == 200
+        await answer.read()
+    text = (await router.get("/metrics"))[1]
+    assert 'kvpool_router_untokenized_requests_total{path="/v1/completions"} 1.0' in text
+
+
+async def test_a_late_worker_starts_approximate_and_gets_requests(router, engine):
+    router.pods()
+    await until_ready(router)
+    silent = EventPublisher()
+    silent.close()
+    router.pods(pod_of(silent, engine.port))
+    worker = await until_worker(router, lambda worker: worker.url)
+    assert worker.events is EventState.APPROXIMATE
+    assert await complete(router, 1) == 200
+    assert (await router.get("/ready"))[0] == 200
+
+
+async def test_event_ports_that_are_dead_delay_readiness_no_longer_than_the_time_out(tmp_path, engine):
+    silent = EventPublisher()
+    silent.close()
+    async with running_router(tmp_path, sync_timeout_s=0.2) as router:
+        router.pods(pod_of(silent, engine.port))
+        await until_ready(router)
+        state = await router.state()
+        assert state.ready_reason == "Ready without the KV events of qwen-abc-0/0."
+        assert "engine" in state.tokenizer
