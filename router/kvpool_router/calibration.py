@@ -21,8 +21,8 @@ from kvpool_router.workers import WorkerId
 BATCHED_TOKENS = 8192
 """vLLM's default of `--max-num-batched-tokens` on serving GPUs: how many prompt tokens one step takes."""
 
-_MEMORY = 512.0
-"""Observations after which an old one has faded to a third."""
+_KEEP = 1.0 - 1.0 / 512.0
+"""Of every older observation with each new one: after 512 it has faded to a third."""
 _PRIOR_WEIGHT = 0.5
 _FACTOR_PACE = 0.03
 _FACTOR_BOUND = log(8.0)
@@ -160,14 +160,13 @@ class _Fit:
         return expected
 
     def _add(self, features: tuple[float, float, float], seconds: float, weight: float) -> None:
-        keep = 1.0 - 1.0 / _MEMORY
         scaled = [x / unit for x, unit in zip(features, self._units, strict=True)]
         relative = weight / (seconds * seconds)
-        for i in range(3):
-            row = self._gram[i]
-            for j in range(3):
-                row[j] = row[j] * keep + relative * scaled[i] * scaled[j]
-            self._moment[i] = self._moment[i] * keep + relative * scaled[i] * seconds
+        moment = self._moment
+        for i, own in enumerate(scaled):
+            weighted = relative * own
+            self._gram[i] = [_KEEP * old + weighted * x for old, x in zip(self._gram[i], scaled, strict=True)]
+            moment[i] = _KEEP * moment[i] + weighted * seconds
 
     def _solved(self) -> tuple[float, ...]:
         """The best fit with no negative coefficient: the best of the seven choices of which to keep."""

@@ -6,8 +6,8 @@
 Raw, because a framework's middleware costs more than everything done here. Health, metrics and admin are around it.
 """
 
+import os
 import re
-from uuid import uuid4
 
 from kvpool_router.asgi import ASGIApp, ClientGone, Headers, Receive, Scope, Send, respond
 from kvpool_router.deps import DoorDeps
@@ -56,4 +56,4 @@ def _request_id(headers: Headers) -> bytes:
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return value
-    return uuid4().hex.encode()
+    return os.urandom(16).hex().encode()

@@ -1,10 +1,10 @@
 """Requests that need no placement: any worker answers alike, or only one can."""
 
-from kvpool_router.asgi import Receive, Scope, Send, cancelled_when_gone, respond
+from kvpool_router.asgi import CancelledWhenGone, Receive, Scope, Send, respond
 from kvpool_router.deps import DoorDeps
 from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible
-from kvpool_router.proxy import Answer, EngineFailed, Outgoing, outgoing, rank_header, relay, target_of
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, relay, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import Endpoint, Placement, stored_id
 from kvpool_router.sse import EventStream
@@ -30,7 +30,7 @@ class Forwarding:
         request = outgoing(
             scope["method"], target_of(scope), scope["headers"], request_id.decode(), body if body else None
         )
-        async with cancelled_when_gone(receive):
+        async with CancelledWhenGone(receive):
             answer = await self._ask(endpoint, scope["path"], request)
             try:
                 await _deliver(endpoint, answer, request_id, send)
@@ -71,5 +71,6 @@ async def _deliver(endpoint: Endpoint, answer: Answer, request_id: bytes, send: 
     if not answer.streams:
         await respond(send, answer.status, answer.headers(request_id), answer.first)
         return
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(request_id)})
-    await relay(answer, EventStream(endpoint.dialect, drops_usage=False), endpoint.dialect, send)
+    events = EventStream(endpoint.dialect, drops_usage=False)
+    await begin(answer, events, request_id, send)
+    await relay(answer, events, endpoint.dialect, send)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from kvpool_router.asgi import ClientGone, Receive, Scope, Send, cancelled_when_gone, respond
+from kvpool_router.asgi import CancelledWhenGone, ClientGone, Receive, Scope, Send, respond
 from kvpool_router.decisions import CLIENT_GONE, IN_FLIGHT, OK, Record
 from kvpool_router.deps import DoorDeps
 from kvpool_router.load import Ticket
 from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible, holdings, views
-from kvpool_router.proxy import Answer, EngineFailed, Outgoing, outgoing, rank_header, relay, target_of
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, relay, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
@@ -66,7 +66,7 @@ class Generation:
         job = _Job(endpoint, request, request_id, out, record)
         deps.decisions.begin(record)
         try:
-            async with cancelled_when_gone(receive):
+            async with CancelledWhenGone(receive):
                 await self._serve(job, send)
         except ClientGone:
             record.outcome = CLIENT_GONE
@@ -123,10 +123,10 @@ class Generation:
         pool = self._pool(job, now)
         namespace = job.request.namespace
         matches = [deps.cache.match(ids, namespace, now) for ids in job.tokens]
-        held = holdings([len(ids) // 4 for ids in job.tokens], matches, deps.block_tokens)
+        held = holdings(matches)
         seen = views(pool, deps.load, held, now)
         choice = deps.strategy(RequestView(job.prompt_tokens), seen, now)
-        worker, view = pool[choice.index], seen[choice.index]
+        worker, view = pool[choice.position], seen[choice.position]
         for ids in job.tokens:
             deps.cache.sent(worker.id, ids, namespace, now)
         ticket = deps.load.sent(
@@ -181,10 +181,10 @@ class Generation:
     async def _stream(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         deps, record, dialect = self._deps, job.record, job.endpoint.dialect
         now = deps.clock()
+        events = EventStream(dialect, drops_usage=dialect is Dialect.OPENAI and not job.request.include_usage)
+        await begin(answer, events, job.request_id, send)
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at
-        events = EventStream(dialect, drops_usage=dialect is Dialect.OPENAI and not job.request.include_usage)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(job.request_id)})
         broken = await relay(answer, events, dialect, send)
         record.usage = events.usage()
         record.outcome = OK if broken is None else "engine broke off"

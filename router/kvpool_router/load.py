@@ -8,6 +8,7 @@ count as prefilled when their prediction runs out.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvpool_router.calibration import Burst, Calibration, Rates
 from kvpool_router.workers import WorkerId
@@ -61,8 +62,12 @@ class _Desk:
     context_area: float = 0.0
     prefill_clock: float = 0.0
     """Seconds spent on prefill so far, as seen between first tokens."""
+    unseen: int = 0
+    """Requests in the queue that are not streamed."""
     burst: Burst | None = None
     """The newest observation, held back until it is known whether the next first token belongs to the same step."""
+    burst_is_over: bool = False
+    """It does not: the queue was empty in between."""
 
     def tick(self, now: float) -> None:
         elapsed = now - self.ticked_at
@@ -71,8 +76,7 @@ class _Desk:
         self.ticked_at = now
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """One worker's load at one moment, as a strategy sees it."""
 
     queued_requests: int
@@ -83,6 +87,9 @@ class Standing:
     context_tokens: int
     in_flight: int
     last_sent: float
+
+
+_IDLE = Standing(0, 0, 0.0, 0, 0, 0, float("-inf"))
 
 
 class Load:
@@ -105,10 +112,11 @@ class Load:
             worker, prompt_tokens, held_tokens, streams, now, prefill_s, now + ahead + prefill_s + rates.overhead_s
         )
         if not desk.queue:
-            self._close_burst(worker, desk)
+            desk.burst_is_over = True
             desk.head_since = now
             desk.head_in_step = desk.decoding > 0
         desk.queue[id(ticket)] = ticket
+        desk.unseen += not streams
         desk.queued_tokens += ticket.new_tokens
         desk.queued_s += prefill_s
         desk.last_sent = now
@@ -138,6 +146,8 @@ class Load:
         if desk.queue.pop(id(ticket), None) is not None:
             self._off_queue(desk, ticket, now)
             return
+        if desk.burst_is_over or not desk.queue:
+            self._close_burst(ticket.worker, desk)
         self._observe_gap(desk, ticket, now, output_tokens)
         desk.decoding -= 1
         desk.context_tokens -= ticket.prompt_tokens
@@ -154,9 +164,14 @@ class Load:
         self._calibration.forget(worker)
 
     def standing(self, worker: WorkerId, now: float) -> Standing:
-        desk = self._desk(worker, now)
+        """How the worker stands now. Asked for every worker at every request, so the plain case touches no books."""
+        desk = self._desks.get(worker)
+        if desk is None:
+            return _IDLE
+        if desk.unseen:
+            self._expire(desk, now)
         queued, foreign = len(desk.queue), desk.foreign_waiting
-        ahead = self._ahead_s(desk, now)
+        ahead = self._ahead_s(desk, now) if queued else 0.0
         if foreign:
             ahead += foreign * (desk.queued_s / queued if queued else self._calibration.rates(worker).overhead_s)
         return Standing(
@@ -184,10 +199,12 @@ class Load:
         if desk is None:
             desk = self._desks[worker] = _Desk({}, ticked_at=now)
         desk.tick(now)
-        self._expire(desk, now)
+        if desk.unseen:
+            self._expire(desk, now)
         return desk
 
     def _expire(self, desk: _Desk, now: float) -> None:
+        """Takes heads whose first token is never seen for prefilled once their prediction has run out."""
         while desk.queue:
             head = next(iter(desk.queue.values()))
             if head.streams or head.due_at > now:
@@ -213,6 +230,7 @@ class Load:
 
     @staticmethod
     def _off_queue(desk: _Desk, ticket: Ticket, now: float) -> None:
+        desk.unseen -= not ticket.streams
         desk.queued_tokens -= ticket.new_tokens
         desk.queued_s = max(0.0, desk.queued_s - ticket.prefill_s) if desk.queue else 0.0
         desk.head_since = now
@@ -224,7 +242,11 @@ class Load:
         new = sum(each.new_tokens for each in covered)
         attention = sum(each.new_tokens * (each.held_tokens + each.new_tokens * 0.5) for each in covered)
         held = desk.burst
-        if held is not None and elapsed < _SAME_STEP * sum(each.prefill_s for each in covered):
+        if (
+            held is not None
+            and not desk.burst_is_over
+            and elapsed < _SAME_STEP * sum(each.prefill_s for each in covered)
+        ):
             desk.burst = Burst(
                 held.elapsed_s + elapsed,
                 held.requests + len(covered),
@@ -242,6 +264,7 @@ class Load:
         if desk.burst is not None:
             self._calibration.observe_burst(worker, desk.burst)
             desk.burst = None
+        desk.burst_is_over = False
 
     def _observe_gap(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int | None) -> None:
         """Decode speed from one whole stream: its length less the prefill seconds that fell into it."""

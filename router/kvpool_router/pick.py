@@ -26,7 +26,7 @@ class PrefixMap(Protocol):
     """What placement needs of the cache map."""
 
     def match(self, tokens: TokenIds, namespace: Namespace, now: float) -> Mapping[WorkerId, HeldTokens]:
-        """What each worker holds of a prompt; workers that hold nothing may be left out."""
+        """What each worker holds of a prompt, never all of it; workers that hold nothing may be left out."""
 
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
         """The prompt goes to the worker, which will soon hold it."""
@@ -48,33 +48,37 @@ def eligible(accepting: Iterable[Worker], tried: Collection[WorkerId], breaker: 
     return [each for each in accepting if each.id not in tried and breaker.admits(each.id, now)]
 
 
-def holdings(
-    prompts: Sequence[int], matches: Sequence[Mapping[WorkerId, HeldTokens]], block_tokens: int
-) -> dict[WorkerId, Holding]:
-    """What each worker holds of all prompts together.
-
-    Args:
-        prompts: tokens of each prompt.
-        matches: the map's answer for each prompt.
-        block_tokens: at least one token is always computed, so a hit ends in the block before a prompt's last token.
-
-    """
+def holdings(matches: Sequence[Mapping[WorkerId, HeldTokens]]) -> Mapping[WorkerId, HeldTokens]:
+    """What each worker holds of all prompts of a body together, from the map's answer for each."""
+    if len(matches) == 1:
+        return matches[0]
     found: dict[WorkerId, Holding] = {}
-    for length, match in zip(prompts, matches, strict=True):
-        most = (length - 1) // block_tokens * block_tokens
+    for match in matches:
         for worker, held in match.items():
             before = found.get(worker, NOTHING)
             found[worker] = Holding(
-                before.cached_tokens + min(held.cached_tokens, most),
-                before.predicted_tokens + min(held.predicted_tokens, most),
-                before.history_tokens + min(held.history_tokens, most),
+                before.cached_tokens + held.cached_tokens,
+                before.predicted_tokens + held.predicted_tokens,
+                before.history_tokens + held.history_tokens,
             )
     return found
 
 
-def views(pool: Sequence[Worker], load: Load, held: Mapping[WorkerId, Holding], now: float) -> list[WorkerView]:
+def views(pool: Sequence[Worker], load: Load, held: Mapping[WorkerId, HeldTokens], now: float) -> list[WorkerView]:
     """The pool as a strategy sees it, in the same order."""
-    return [
-        WorkerView(each.id, load.standing(each.id, now), load.rates(each.id), *held.get(each.id, NOTHING))
-        for each in pool
-    ]
+    standing, rates = load.standing, load.rates
+    found = []
+    for each in pool:
+        worker = each.id
+        own: HeldTokens = held.get(worker, NOTHING)
+        found.append(
+            WorkerView(
+                worker,
+                standing(worker, now),
+                rates(worker),
+                own.cached_tokens,
+                own.predicted_tokens,
+                own.history_tokens,
+            )
+        )
+    return found

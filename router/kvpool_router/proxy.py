@@ -6,6 +6,7 @@ An answer's start is held back until its first byte of body, so that until then 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -19,6 +20,7 @@ CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTION_S = 4.0
 """Shorter than the 5 s after which vLLM's server closes an idle connection, so that ours is never the stale one."""
 LARGE_BODY_BYTES = 1 << 20
+KEPT_URLS = 4096
 RETRIED_STATUSES = frozenset({502, 503})
 
 _NOT_FORWARDED = frozenset(
@@ -61,8 +63,7 @@ class EngineFailed(Exception):
     """The engine gave no answer: no connection, one that died before the first byte, or 502 and 503."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A request as every engine would be sent it."""
 
     method: str
@@ -132,6 +133,7 @@ class Engines:
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
+        self._urls: dict[tuple[str, str], URL] = {}
 
     async def ask(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]] = ()) -> Answer:
         """Waits for the first byte of the answer's body.
@@ -149,7 +151,7 @@ class Engines:
         try:
             response = await self._session.request(
                 request.method,
-                URL(base + request.target, encoded=True),
+                self._url(base, request.target),
                 data=data,
                 headers=(*request.headers, *extra),
                 allow_redirects=False,
@@ -161,6 +163,15 @@ class Engines:
         except BaseException:
             response.close()
             raise
+
+    def _url(self, base: str, target: str) -> URL:
+        """Parsing a URL costs more than choosing an engine, and there are few."""
+        url = self._urls.get((base, target))
+        if url is None:
+            if len(self._urls) >= KEPT_URLS:
+                self._urls.clear()
+            url = self._urls[base, target] = URL(base + target, encoded=True)
+        return url
 
 
 async def _begun(response: aiohttp.ClientResponse) -> Answer:
@@ -174,18 +185,24 @@ async def _begun(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response, first, streams)
 
 
+async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Send) -> None:
+    """Sends a stream's start and its first chunk; from here on there is no other engine to ask."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(request_id)})
+    if first := events.feed(answer.first):
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+
+
 async def relay(answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
-    """Passes a stream on to its end, after its start has been sent; None, or why it broke off.
+    """Passes the rest of a stream on to its end; None, or why it broke off.
 
     The client sees a break as one error event, since the status is gone already.
     """
     content = answer.response.content
-    chunk = answer.first
+    feed, read = events.feed, content.readany
     try:
-        while chunk:
-            if chunk := events.feed(chunk):
+        while chunk := await read():
+            if chunk := feed(chunk):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await content.readany()
         broken = None
         last = events.close()
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -31,7 +31,7 @@ class _Minimal(Struct):
 
 class _Completion(Struct):
     model: str | None = None
-    prompt: Raw | UnsetType = UNSET
+    prompt: str | list[Any] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
@@ -239,11 +239,11 @@ def _chat_prompt(body: _Chat) -> Prompt:
 
 
 def _completion_prompts(body: _Completion) -> tuple[Prompt, ...]:
-    if body.prompt is UNSET or body.prompt_embeds is not UNSET:
+    given = body.prompt
+    if given is None or body.prompt_embeds is not UNSET:
         return (OpaquePrompt("it is not made of text or token ids"),)
     if body.truncate_prompt_tokens is not None:
         return (OpaquePrompt("the engine truncates it"),)
-    given = decode_json(body.prompt)
     if isinstance(given, list) and given and not isinstance(given[0], int):
         return tuple(_one_prompt(each, body.add_special_tokens) for each in given)
     return (_one_prompt(given, body.add_special_tokens),)

@@ -1,13 +1,12 @@
 """One inference request as the router knows it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.requests.prompts import Prompt
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceRequest:
+class InferenceRequest(NamedTuple):
     """What was peeked from a body; the body itself goes on unchanged."""
 
     path: str

@@ -24,24 +24,25 @@ class CacheAware:
 
     def __call__(self, request: RequestView, pool: Sequence[WorkerView], now: float) -> Choice:
         pressure = sum(each.load.queued_requests for each in pool) / len(pool)
-        costs = tuple(_cost(request.prompt_tokens, each, pressure) for each in pool)
+        costs = tuple([_cost(request.prompt_tokens, each, pressure) for each in pool])
         index, tied = self._ties.least([cost.total_s for cost in costs], pool)
         return Choice(index, "least cost, a tie given to the longest idle" if tied else "least cost", costs)
 
 
 def _cost(prompt_tokens: int, worker: WorkerView, pressure: float) -> Cost:
     load, rates = worker.load, worker.rates
-    held = worker.predicted_tokens
+    held, known = worker.predicted_tokens, worker.history_tokens
     new = prompt_tokens - held
-    if new < 1:
-        held, new = max(0, prompt_tokens - 1), min(1, prompt_tokens)
-    own_s = rates.prefill_s(new, held)
     steps = -(-(load.queued_tokens + new) // BATCHED_TOKENS) or 1
-    decoding_s = rates.decode_load_s(load.running, load.context_tokens)
-    decode_s = steps * decoding_s
-    if load.running and not load.queued_requests:
-        decode_s += 0.5 * (rates.step_s + decoding_s)
-    own_s += steps * rates.overhead_s
-    known = max(worker.history_tokens, held)
-    imposed_s = pressure * rates.prefill_s(prompt_tokens - known, known)
+    own_s = steps * rates.overhead_s + rates.prefill_s(new, held)
+    decode_s = 0.0
+    if load.running:
+        decoding_s = rates.decode_load_s(load.running, load.context_tokens)
+        decode_s = steps * decoding_s
+        if not load.queued_requests:
+            decode_s += 0.5 * (rates.step_s + decoding_s)
+    imposed_s = 0.0
+    if pressure:
+        known = max(known, held)
+        imposed_s = pressure * rates.prefill_s(prompt_tokens - known, known)
     return Cost(load.queued_s + own_s + decode_s + imposed_s, load.queued_s, own_s, decode_s, imposed_s)

@@ -1,7 +1,6 @@
 """What a strategy is given and what it answers: data in, data out, no I/O and no clock."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from kvpool_router.calibration import Rates
@@ -9,8 +8,7 @@ from kvpool_router.load import Standing
 from kvpool_router.workers import WorkerId
 
 
-@dataclass(frozen=True, slots=True)
-class RequestView:
+class RequestView(NamedTuple):
     """A request as placement sees it."""
 
     prompt_tokens: int
@@ -45,11 +43,10 @@ class Cost(NamedTuple):
         return {"queued": self.queued_s, "own": self.own_s, "decode": self.decode_s, "imposed": self.imposed_s}
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The chosen worker's place in the pool that was given, and why."""
+class Choice(NamedTuple):
+    """The chosen worker, by its position in the pool that was given, and why."""
 
-    index: int
+    position: int
     reason: str
     costs: tuple[Cost, ...] = ()
     """One a worker, in the pool's order; empty where the strategy weighs nothing."""

@@ -21,6 +21,9 @@ from tokenizers import Tokenizer
 from kvpool_router.requests.prompts import TokenIds
 
 PIECE_CHARS = 1024
+_BATCH = 16
+"""Pieces encoded at once: a few milliseconds' worth, after which other threads get their turn."""
+
 CACHE_CHARS = 64 << 20
 """Characters of cached pieces; their ids take about as many bytes."""
 
@@ -69,9 +72,13 @@ class Segments:
         cache, special = self._cache, self._special
         return list(dict.fromkeys(each for each in pieces if each not in cache and each not in special))
 
-    def encoded(self, pieces: list[str]) -> list[TokenIds]:
-        """Encodes outside the cache; releases the interpreter's lock, so that a thread may do it."""
-        return [packed(each.ids) for each in self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)]
+    def encoded(self, pieces: Sequence[str]) -> list[TokenIds]:
+        """Encodes outside the cache. A thread may do it: the interpreter's lock is let go again and again."""
+        found: list[TokenIds] = []
+        for start in range(0, len(pieces), _BATCH):
+            batch = self._tokenizer.encode_batch_fast(pieces[start : start + _BATCH], add_special_tokens=False)
+            found += [packed(each.ids) for each in batch]
+        return found
 
     def keep(self, pieces: Sequence[str], encoded: Sequence[TokenIds]) -> None:
         for piece, ids in zip(pieces, encoded, strict=True):
