@@ -43,8 +43,9 @@ def up(
 ) -> None:
     """Run the pools of FILE on this machine until Ctrl-C."""
     from kvpool_cli.up.command import UpOptions, up
+    from kvpool_cli.up.show import Shown
 
-    shown = "quiet" if quiet else "live" if live else "lines"
+    shown: Shown = "quiet" if quiet else "live" if live else "lines"
     raise typer.Exit(up(UpOptions(file, engine, port, once_ready, shown, timeout, vllm_python, run_folder)))
 
 

@@ -1,19 +1,18 @@
 """`kvpool bench`, from options to report."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kvpool_cli.bench.mooncake import Cut, replay
 from kvpool_cli.bench.open_loop import Tally, run
 from kvpool_cli.bench.outcome import Outcome
 from kvpool_cli.bench.plot import checked_path, plot_run
 from kvpool_cli.bench.predictions import DecisionReader, Predictions
+from kvpool_cli.bench.progress import show_progress
 from kvpool_cli.bench.report import as_json, as_table
 from kvpool_cli.bench.summary import summarize
 from kvpool_cli.bench.target import Destination, TargetOptions, resolve
@@ -50,9 +49,11 @@ def bench(options: BenchOptions) -> int:
     )
     measured = Measured(Tally(len(workload.requests)))
     try:
-        asyncio.run(measured.run(workload, ids, destination, console))
+        asyncio.run(_watched(measured, measured.run(workload, ids, destination), console))
     except KeyboardInterrupt:
         console.print("interrupted; what had ended by then:")
+    if measured.trouble is not None:
+        console.print(f"predictions are incomplete: {measured.trouble}", highlight=False)
     outcomes = measured.tally.outcomes
     summary = summarize(outcomes, measured.predictions)
     if options.as_json:
@@ -62,6 +63,16 @@ def bench(options: BenchOptions) -> int:
     if plot is not None:
         plot_run(plot, outcomes, workload.origin)
     return _exit_code(outcomes, measured.tally)
+
+
+async def _watched(measured: "Measured", work: Awaitable[None], console: Console) -> None:
+    done = asyncio.Event()
+    async with asyncio.TaskGroup() as beside:
+        beside.create_task(show_progress({"": measured.tally}, done, console))
+        try:
+            await work
+        finally:
+            done.set()
 
 
 def _exit_code(outcomes: list[Outcome], tally: Tally) -> int:
@@ -91,45 +102,18 @@ class Measured:
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         self.predictions: Predictions | None = None
+        self.trouble: str | None = None
 
-    async def run(self, workload: Workload, ids: TokenIds, destination: Destination, console: Console | None) -> None:
-        """Sends everything. `console` shows a progress bar; None stays silent."""
+    async def run(self, workload: Workload, ids: TokenIds, destination: Destination) -> None:
+        """Sends everything, and reads the router's decisions on the way."""
         target, done = destination.target, asyncio.Event()
         reader = None if destination.admin is None else DecisionReader(destination.admin, target.run_id)
         async with asyncio.TaskGroup() as beside:
             if reader is not None:
                 beside.create_task(reader.follow(lambda: self.tally.sent, done))
-            beside.create_task(_show(self.tally, done, console))
             try:
                 await run(workload, Bodies(target.model, ids), target, self.tally)
             finally:
                 done.set()
         if reader is not None:
-            self.predictions = reader.predictions()
-            if reader.trouble is not None and console is not None:
-                console.print(f"predictions are incomplete: {reader.trouble}", highlight=False)
-
-
-async def _show(tally: Tally, done: asyncio.Event, console: Console | None) -> None:
-    if console is None:
-        return
-    with _progress(console) as progress:
-        task = progress.add_task("", total=tally.planned, sent=0, open=0)
-        ended = False
-        while not ended:
-            ended = done.is_set()
-            await asyncio.sleep(0.0 if ended else 0.25)
-            progress.update(task, completed=len(tally.outcomes), sent=tally.sent, open=tally.in_flight)
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ended, {task.fields[sent]} sent, {task.fields[open]} in flight"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, auto_refresh=False) as progress:
-        yield progress
-        progress.refresh()
+            self.predictions, self.trouble = reader.predictions(), reader.trouble

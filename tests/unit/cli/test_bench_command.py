@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
-from kvpool_cli.bench.command import BenchOptions, Measured, bench, workload_of
+from kvpool_cli.bench.command import BenchOptions, Measured, bench
 from kvpool_cli.bench.mooncake import Cut
 from kvpool_cli.bench.open_loop import Tally
+from kvpool_cli.bench.progress import show_progress
 from kvpool_cli.bench.target import TargetOptions, resolve
-from kvpool_cli.bench.token_ids import TokenIds
 from kvpool_cli.bench.workload import SharedPrefix
 from kvpool_cli.errors import UserError
 from kvpool_cli.runs import RunFolder
@@ -164,13 +164,22 @@ async def test_a_server_without_models_is_one_line(monkeypatch):
             await resolve(target(url=stub.url))
 
 
-async def test_predictions_that_could_not_be_read_are_said(tmp_path, capsys):
-    async with running(Stub()) as stub:
-        (tmp_path / "token").write_text("x")
+def test_predictions_that_could_not_be_read_are_said(tmp_path, capsys):
+    (tmp_path / "token").write_text("x")
+    with served(Stub()) as stub:
         told = {"admin_url": stub.url, "admin_token_file": tmp_path / "token"}
-        found = await resolve(target(url=stub.url, **told))
-        workload = workload_of(options(tmp_path))
-        measured = Measured(Tally(len(workload.requests)))
-        await measured.run(workload, TokenIds(4000), found, Console(stderr=True))
-    assert len(measured.tally.outcomes) == len(workload.requests)
-    assert "predictions are incomplete" in capsys.readouterr().err
+        assert bench(options(tmp_path, target=target(url=stub.url, **told))) == 0
+    shown = capsys.readouterr()
+    assert "predictions are incomplete" in shown.err
+    assert "the router's admin endpoint was not asked or did not answer" in " ".join(shown.out.split())
+
+
+async def test_progress_is_drawn_on_a_terminal_until_the_run_is_done():
+    console, done, tally = Console(force_terminal=True, width=120), asyncio.Event(), Tally(3, sent=2)
+    with console.capture() as captured:
+        drawing = asyncio.ensure_future(show_progress({"a run": tally}, done, console))
+        await asyncio.sleep(0)
+        done.set()
+        await drawing
+    assert "a run" in captured.get()
+    assert "2 sent, 2 in flight" in captured.get()

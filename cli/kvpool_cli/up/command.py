@@ -1,0 +1,124 @@
+"""`kvpool up`, from a file to running pools and back to nothing."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvpool_api.pool import InferencePool
+from rich.console import Console
+
+from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.up.engines import EngineName, programs
+from kvpool_cli.up.manifests import read_pools
+from kvpool_cli.up.once_ready import run_command
+from kvpool_cli.up.session import LocalPools, Setting, running_pools
+from kvpool_cli.up.show import Shown, greeting, shown
+from kvpool_cli.view import PoolView
+
+INTERRUPTED = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
+REFRESH_S = 1.0
+REFRESH_UNTIL_READY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """`once_ready` is a shell command, or None to run until interrupted; `timeout_s` bounds the start alone."""
+
+    file: Path
+    engine: EngineName
+    port: int
+    once_ready: str | None
+    shown: Shown
+    timeout_s: float | None
+    vllm_python: Path | None
+    run_folder: Path
+
+
+def up(options: UpOptions) -> int:
+    """The exit code: that of the once-ready command, 130 after Ctrl-C, 1 when the pools do not become ready in time.
+
+    Raises UserError before anything is started when the file, a port or the engine is not as it must be.
+    """
+    manifests = read_pools(options.file)
+    pools = [InferencePool.model_validate(manifest) for manifest in manifests]
+    images = programs(options.engine, options.vllm_python, pools)
+    setting = Setting(images, options.engine, str(options.file), options.port, options.run_folder.absolute())
+
+    async def run() -> int:
+        async with running_pools(manifests, setting) as local:
+            return await _Watch(local, options).run()
+
+    return asyncio.run(_until_stopped(run()))
+
+
+async def _until_stopped(work: Coroutine[None, None, int]) -> int:
+    """The work's result, or INTERRUPTED when SIGINT or SIGTERM comes first; a second signal does not wait any more."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+
+    def stop() -> None:
+        for number in STOPS:
+            loop.remove_signal_handler(number)
+        task.cancel()
+
+    for number in STOPS:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    finally:
+        for number in STOPS:
+            loop.remove_signal_handler(number)
+
+
+class _Watch:
+    """Shows the pools, and runs the command once they are ready."""
+
+    def __init__(self, local: LocalPools, options: UpOptions) -> None:
+        self._local = local
+        self._options = options
+        self._console = Console(quiet=options.shown == "quiet")
+
+    async def run(self) -> int:
+        await self._show_until_ready()
+        if self._options.once_ready is not None:
+            return await self._run_command(self._options.once_ready)
+        with shown(self._options.shown, self._console) as show:
+            while True:
+                show(await self._local.views())
+                await asyncio.sleep(REFRESH_S)
+
+    async def _show_until_ready(self) -> None:
+        views: Sequence[PoolView] = ()
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                with shown(self._options.shown, self._console) as show:
+                    while not (views and all(found.ready for found in views)):
+                        await asyncio.sleep(REFRESH_UNTIL_READY_S)
+                        show(views := await self._local.views())
+        except TimeoutError:
+            causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
+            raise UserError(f"not ready after {self._options.timeout_s:g} s: {causes}", exit_code=FAILED) from None
+        for line in greeting(views, [local.pool.spec.model.name for local in self._local.pools]):
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    async def _run_command(self, command: str) -> int:
+        first = self._local.pools[0]
+        told = {
+            "KVPOOL_URL": first.url,
+            "KVPOOL_ADMIN_URL": first.admin_url,
+            "KVPOOL_ADMIN_TOKEN_FILE": str(first.folder.token_file),
+            "KVPOOL_MODEL": first.pool.spec.model.name,
+            "KVPOOL_BLOCK_SIZE": str(first.pool.spec.engine.block_size),
+            "KVPOOL_RUN_FOLDER": str(self._options.run_folder.absolute()),
+        }
+        async with asyncio.TaskGroup() as beside:
+            work = beside.create_task(run_command(command, told))
+            with shown(self._options.shown, self._console) as show:
+                while not work.done():
+                    show(await self._local.views())
+                    await asyncio.wait([work], timeout=REFRESH_S)
+        return work.result()
