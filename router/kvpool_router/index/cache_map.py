@@ -1,6 +1,7 @@
 """The door to the index: events and sent prompts in, what each worker can reuse of a prompt out."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
@@ -27,7 +28,8 @@ class Held(NamedTuple):
     """By events or by what was sent there in the last two cache sizes; never less than `cached_tokens`."""
 
 
-class Applied(NamedTuple):
+@dataclass(slots=True)
+class Applied:
     """What events did to the map, in blocks (`cleared` in events)."""
 
     stored: int = 0
@@ -41,19 +43,16 @@ class Applied(NamedTuple):
     unknown: int = 0
     """Removed, but not known to be held."""
 
-    def __add__(self, other: object) -> "Applied":
-        if not isinstance(other, Applied):
-            return NotImplemented
-        return Applied(*map(sum, zip(self, other, strict=True)))
-
 
 class Size(NamedTuple):
     """What the map takes, for metrics and for tests of its bounds."""
 
     runs: int
+    """Nodes, those included that only lead older entries on."""
     token_bytes: int
-    """Of the runs held by events."""
+    """What the runs' tokens take, once for all who share them."""
     predictions: int
+    namespaces: int
 
 
 class CacheMap:
@@ -92,7 +91,16 @@ class CacheMap:
     def apply(self, worker: WorkerId, events: Iterable[KvEvent]) -> Applied:
         """Applies events in the order in which the worker published them."""
         seat = self._seat(worker)
-        return sum((self._apply(seat, event) for event in events), Applied())
+        applied = Applied()
+        for event in events:
+            match event:
+                case BlockStored():
+                    self._store(seat, event, applied)
+                case BlockRemoved():
+                    self._remove(seat, event, applied)
+                case AllBlocksCleared():
+                    self._clear(seat, event, applied)
+        return applied
 
     def sent(self, worker: WorkerId, tokens: bytes, namespace: Namespace, now: float) -> None:
         """The prompt was sent to the worker, which will hold its whole blocks before long."""
@@ -125,7 +133,8 @@ class CacheMap:
     def size(self) -> Size:
         """Walks the whole index."""
         nodes = self._runs.by_id.values()
-        return Size(len(nodes), sum(len(node.tokens) for node in nodes), len(self._predictions))
+        tokens = sum(len(node.tokens) for node in nodes)
+        return Size(len(nodes), tokens, len(self._predictions), self._runs.namespaces)
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
@@ -166,34 +175,27 @@ class CacheMap:
         trusted = self._everyone & ~self._suspended
         self._eligible = trusted << Layer.HELD | trusted << Layer.EXPECTED | self._everyone << Layer.KNOWN
 
-    def _apply(self, seat: int, event: KvEvent) -> Applied:
-        match event:
-            case BlockStored():
-                return self._store(seat, event)
-            case BlockRemoved():
-                return self._remove(seat, event)
-            case AllBlocksCleared():
-                return self._clear(seat, event)
-
-    def _store(self, seat: int, event: BlockStored) -> Applied:
-        count = len(event.block_hashes)
-        if not count or not self._is_credited(seat, event):
-            return Applied(refused=count)
-        namespace, text = identity(event)
+    def _store(self, seat: int, event: BlockStored, applied: Applied) -> None:
         hashes = event.block_hashes
         tokens: bytes = event.token_ids
-        if text < count:
+        if not self._is_credited(seat, event):
+            applied.refused += len(hashes)
+            return
+        namespace, text = identity(event)
+        if text < len(hashes):
+            applied.refused += len(hashes) - text
             self._tree.store_apart(seat, hashes[text:])
             hashes, tokens = hashes[:text], tokens[: text * self._block_bytes]
         if not hashes:
-            return Applied(refused=count)
+            return
         outcome, start = self._tree.store(seat, namespace, event.parent_block_hash, hashes, tokens)
         if outcome is Outcome.CREDITED:
+            applied.stored += text
             self._confirm(seat, start, tokens)
-            return Applied(stored=text, refused=count - text)
-        if outcome is Outcome.ORPHANED:
-            return Applied(orphaned=text, refused=count - text)
-        return Applied(refused=count)
+        elif outcome is Outcome.ORPHANED:
+            applied.orphaned += text
+        else:
+            applied.refused += text
 
     def _confirm(self, seat: int, start: int, tokens: bytes) -> None:
         """Ends the predictions that these blocks complete."""
@@ -205,21 +207,22 @@ class CacheMap:
         whole = len(tokens) // self._block_bytes
         return self._tree.reach(seat, tokens, namespace) == whole
 
-    def _remove(self, seat: int, event: BlockRemoved) -> Applied:
-        count = len(event.block_hashes)
+    def _remove(self, seat: int, event: BlockRemoved, applied: Applied) -> None:
         group = self._groups.get(seat)
         foreign_group = None not in (group, event.group_idx) and group != event.group_idx
         if foreign_group or not _on_gpu(event.medium, event.locality):
-            return Applied(refused=count)
+            applied.refused += len(event.block_hashes)
+            return
         known = self._tree.remove(seat, event.block_hashes)
-        return Applied(removed=known, unknown=count - known)
+        applied.removed += known
+        applied.unknown += len(event.block_hashes) - known
 
-    def _clear(self, seat: int, event: AllBlocksCleared) -> Applied:
+    def _clear(self, seat: int, event: AllBlocksCleared, applied: Applied) -> None:
         if not _on_gpu(event.medium, None):
-            return Applied()
+            return
         self._tree.forget(seat)
         self._predictions.forget(seat_of(seat, Layer.EXPECTED))
-        return Applied(cleared=1)
+        applied.cleared += 1
 
     def _is_credited(self, seat: int, event: BlockStored) -> bool:
         if not _on_gpu(event.medium, event.locality) or event.block_size != self._block_tokens:

@@ -2,7 +2,6 @@
 
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
@@ -56,18 +55,20 @@ class Predictions:
         self._by_length[seat][blocks].add(last)
         self._first_expires = min(self._first_expires, now + self._ttl_s)
 
-    def ending_in(self, seat: int, start: int, tokens: bytes) -> Iterator[Sent]:
+    def ending_in(self, seat: int, start: int, tokens: bytes) -> list[Sent]:
         """The worker's prompts whose last whole block is among these, the first of which is its prompt's block `start`.
 
         That may still be another prompt's block of the same tokens.
         """
         lengths = self._by_length.get(seat)
         if lengths is None:
-            return
+            return []
         end = start + len(tokens) // self._block
+        found = []
         for blocks in [blocks for blocks in lengths if start < blocks <= end]:
             block = tokens[(blocks - start - 1) * self._block : (blocks - start) * self._block]
-            yield from [Sent(seat, last) for last in lengths[blocks] if last.tokens.endswith(block)]
+            found += [Sent(seat, last) for last in lengths[blocks] if last.tokens.endswith(block)]
+        return found
 
     def prompt(self, sent: Sent) -> tuple[bytes, Namespace]:
         """The prompt's whole blocks."""

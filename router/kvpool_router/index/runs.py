@@ -122,6 +122,10 @@ class RunTree:
         self._roots: dict[Namespace, Run] = {}
         self._namespaces: dict[Run, Namespace] = {}
 
+    @property
+    def namespaces(self) -> int:
+        return len(self._roots)
+
     def match(self, tokens: bytes, namespace: Namespace, eligible: int) -> list[Reach]:
         """Disjoint sets of the eligible seats with the whole leading blocks that they have; without those at zero."""
         node = self._roots.get(namespace)

@@ -39,14 +39,12 @@ class Seats:
         return self._first.get(worker)
 
     def claim(self, worker: WorkerId) -> int:
-        """The worker's first seat, given now if it had none."""
-        known = self._first.get(worker)
-        if known is not None:
-            return known
+        """Seats a worker that has no seat."""
         free = self._workers.index(None) if None in self._workers else len(self._workers)
         self._workers[free : free + 1] = [worker]
         self._decoded.clear()
-        return self._first.setdefault(worker, free * len(Layer))
+        self._first[worker] = free * len(Layer)
+        return self._first[worker]
 
     def release(self, worker: WorkerId) -> None:
         self._workers[self._first.pop(worker) // len(Layer)] = None

@@ -132,7 +132,7 @@ def test_nothing_is_left_once_every_worker_is_dropped(history, longest_run):
         deed(world, worker, namespace, path, start)
     for worker in WORKERS:
         world.drop(worker)
-    assert world.index.size() == (0, 0, 0)
+    assert world.index.size() == (0, 0, 0, 0)
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_oracle import BLOCK_TOKENS, tokens_of
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds
-from kvpool_router.index.cache_map import CacheMap, Held
+from kvpool_router.index.cache_map import Applied, CacheMap, Held
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.workers import WorkerId
 
@@ -41,4 +41,24 @@ def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, lo
     index.drop(LIAR)
     assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6)}
     index.drop(HONEST)
-    assert index.size() == (0, 0, 0)
+    assert index.size() == (0, 0, 0, 0)
+
+
+def test_a_block_under_two_hashes_loses_its_credit_with_the_first_and_has_no_children_then():
+    index = CacheMap(BLOCK_TOKENS, 1.0, None)
+    block, child = TokenIds(tokens_of((0, 1))), TokenIds(tokens_of((2,)))
+    index.apply(LIAR, [BlockStored([1, 2], None, block, BLOCK_TOKENS), BlockStored([3, 4], None, block, BLOCK_TOKENS)])
+    index.apply(LIAR, [BlockRemoved([1, 2])])
+    assert index.match(tokens_of((0, 1, 9)), PLAIN, 0.0) == {}
+    assert index.apply(LIAR, [BlockStored([5], 4, child, BLOCK_TOKENS)]) == Applied(orphaned=1)
+    assert index.apply(LIAR, [BlockRemoved([3, 4])]) == Applied(removed=2)
+    assert index.size() == (0, 0, 0, 0)
+
+
+def test_a_hash_that_moves_takes_its_credit_along():
+    index = CacheMap(BLOCK_TOKENS, 1.0, None)
+    for block in (0, 1):
+        index.apply(LIAR, [BlockStored([7], None, TokenIds(tokens_of((block,))), BLOCK_TOKENS)])
+    assert index.match(tokens_of((0, 9)), PLAIN, 0.0) == {}
+    assert index.match(tokens_of((1, 9)), PLAIN, 0.0)[LIAR].cached_tokens == BLOCK_TOKENS
+    assert index.blocks(LIAR) == 1
