@@ -214,6 +214,8 @@ class RunTree:
         for seat, those in held.items():
             head.hold(seat, those & ((1 << blocks) - 1))
             tail.hold(seat, those >> blocks)
+        if tail.is_bare:
+            self._detach(tail)
         return head
 
     def _node(self, start: int, tokens: bytes, parent: Run) -> Run:
@@ -222,7 +224,7 @@ class RunTree:
         self._next_id += 1
         return node
 
-    def detach(self, node: Run) -> None:
+    def _detach(self, node: Run) -> None:
         """Takes a bare run out of the tree. The object may live on: it still leads to its parent."""
         parent = node.parent
         del parent.children[node.tokens[: self.block_bytes]]
@@ -241,11 +243,15 @@ class RunTree:
         if not node.entries and not node.length:
             del self.by_id[node.id]
 
-    def prune(self, node: Run) -> None:
-        """Takes `node` out if it is bare, then what that leaves bare above it; joins what is left without a fork."""
+    def tidy(self, node: Run) -> None:
+        """To be called where seats have lost blocks of `node`: gives back what nobody needs any more.
+
+        Takes the node out if it is bare, then what that leaves bare above it. What remains is joined with an only child
+        that does not differ, and an end that nobody has is cut off once it is the greater half.
+        """
         while node.is_bare and not node.is_root:
             parent = node.parent
-            self.detach(node)
+            self._detach(node)
             node = parent
         if node.is_root:
             if not node.children:
@@ -254,6 +260,16 @@ class RunTree:
             (child,) = node.children.values()
             if self._alike(node, child):
                 self._join(node, child)
+        elif not node.children and not node.full:
+            self._trim(node)
+
+    def _trim(self, leaf: Run) -> None:
+        length = max(blocks.bit_length() for blocks in leaf.part.values())
+        if length * 2 <= leaf.length:
+            leaf.tokens = leaf.tokens[: length * self.block_bytes]
+            leaf.length = length
+            for seat, blocks in tuple(leaf.part.items()):
+                leaf.hold(seat, blocks)
 
     def _alike(self, node: Run, child: Run) -> bool:
         """Whether the two could be one run."""

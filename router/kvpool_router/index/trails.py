@@ -33,5 +33,5 @@ def unmark(runs: RunTree, seat: int, last: Run, stamp: int) -> int:
         lost += node.length
         node = node.parent
     if lost:
-        runs.prune(last)
+        runs.tidy(last)
     return lost

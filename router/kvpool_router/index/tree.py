@@ -143,7 +143,7 @@ class PrefixTree:
             self._runs.drop_entries(self._runs.by_id[number], count)
         for node in touched:
             if node.length:
-                self._runs.prune(node)
+                self._runs.tidy(node)
         return len(holding.blocks)
 
     def _holding(self, seat: int) -> Holding:
@@ -160,9 +160,7 @@ class PrefixTree:
             if offset < node.length:
                 count = self._runs.same_blocks(node, offset, tokens, done)
                 if offset + count < node.length and done + count < len(keys):
-                    tail, node = node, self._runs.cut(node, offset + count)
-                    if tail.is_bare:
-                        self._runs.detach(tail)
+                    node = self._runs.cut(node, offset + count)
                 if not count:
                     continue
             else:
@@ -226,21 +224,9 @@ class PrefixTree:
         node, depth = self._located(place)
         blocks = node.held(holding.seat) & ~(1 << (depth - node.start))
         node.hold(holding.seat, blocks)
-        if node.length and not node.full and not node.children:
-            if not node.part:
-                self._runs.prune(node)
-            elif blocks.bit_length() * 2 <= node.length:
-                self._trim(node)
+        if node.length and not node.full and not node.children and blocks.bit_length() * 2 <= node.length:
+            self._runs.tidy(node)
         self._runs.drop_entries(self._runs.by_id[place >> _DEPTH_BITS], 1)
-
-    def _trim(self, leaf: Run) -> None:
-        """Cuts off the end that nobody has, if that is the greater half."""
-        length = max(blocks.bit_length() for blocks in leaf.part.values())
-        if length * 2 <= leaf.length:
-            leaf.tokens = leaf.tokens[: length * self._runs.block_bytes]
-            leaf.length = length
-            for seat, blocks in tuple(leaf.part.items()):
-                leaf.hold(seat, blocks)
 
     def _located(self, place: int) -> tuple[Run, int]:
         depth = place & _DEPTH
