@@ -15,7 +15,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvpool_api.crd import custom_resource_definition
 from kvpool_api.spec import Strategy
+from kvpool_api.validation import Admission
 from kvpool_operator.cluster.local.addresses import is_free
 from rich.console import Console
 
@@ -82,8 +84,9 @@ class Demo:
 
     def _pools(self, scenario: Scenario) -> AbstractAsyncContextManager[LocalPools]:
         manifests = [manifest(scenario, strategy) for strategy in STRATEGIES]
-        images = programs("sim", None, [])
-        return running_pools(manifests, Setting(images, "sim", "make demo", free_port(), self.folder / "demo-run"))
+        images, admission = programs("sim", None, []), Admission(custom_resource_definition())
+        setting = Setting(admission, images, "sim", "make demo", free_port(), self.folder / "demo-run")
+        return running_pools(manifests, setting)
 
     async def _measured(self, workload: Workload, local: LocalPools) -> dict[Strategy, Measured]:
         measured = {strategy: Measured(Tally(len(workload.requests))) for strategy in STRATEGIES}

@@ -6,7 +6,9 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvpool_api.crd import custom_resource_definition
 from kvpool_api.pool import InferencePool
+from kvpool_api.validation import Admission
 from rich.console import Console
 
 from kvpool_cli.errors import FAILED, UserError
@@ -42,10 +44,11 @@ def up(options: UpOptions) -> int:
 
     Raises UserError before anything is started when the file, a port or the engine is not as it must be.
     """
-    manifests = read_pools(options.file)
+    admission = Admission(custom_resource_definition())
+    manifests = read_pools(options.file, admission)
     pools = [InferencePool.model_validate(manifest) for manifest in manifests]
     images = programs(options.engine, options.vllm_python, pools)
-    setting = Setting(images, options.engine, str(options.file), options.port, options.run_folder.absolute())
+    setting = Setting(admission, images, options.engine, str(options.file), options.port, options.run_folder.absolute())
 
     async def run() -> int:
         async with running_pools(manifests, setting) as local:

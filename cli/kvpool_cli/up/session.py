@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 from kvpool_api.labels import admin_secret_name, engine_selector, router_name
 from kvpool_api.pool import InferencePool
-from kvpool_api.validation import admit
+from kvpool_api.validation import Admission
 from kvpool_api.wire import ADMIN_PORT_NAME, HTTP_PORT_NAME
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import LocalCluster
@@ -34,6 +34,7 @@ POLL_S = 0.1
 class Setting:
     """Where and with what pools run. Pool n answers on `port` + 2n, its router's admin endpoint one above."""
 
+    admission: Admission
     images: ImageTable
     engine: str
     manifest: str
@@ -154,7 +155,7 @@ def _cluster(setting: Setting, first_pool: str) -> LocalCluster:
         setting.images,
         run_dir=setting.run_folder / first_pool,
         router_port=setting.port,
-        admit=admit,
+        admit=setting.admission.admit,
         environment=os.environ,
     )
 
