@@ -1,0 +1,252 @@
+"""Rules that no bound can say: CEL for the API server, evaluated by `validation` on a machine without one.
+
+Each stands at a path of the object and sees the value there as `self`; each message says the mend. Expressions keep to
+what both engines know: no optionals, no library beyond the standard's strings, lists and maps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from kvpool_api.wire import ENGINE_HTTP_PORT
+
+FieldReason = Literal["FieldValueInvalid", "FieldValueForbidden"]
+
+LONGEST_NAME: Final = 40
+"""Pods are `<pool>-<template hash>-<slot>` and `<pool>-router-<hash>-<suffix>`; a Pod's name is a label of 63."""
+QUALIFIED_NAME: Final = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"
+"""Keys of labels, annotations and resources, as core/v1 wants them."""
+GPU_NAMES: Final = ("nvidia.com/gpu", "amd.com/gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `path` is dotted from the object's root, `[]` for each item of a list; `field` is relative to it."""
+
+    path: str
+    expression: str
+    message: str
+    field: str = ""
+    reason: FieldReason = "FieldValueInvalid"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedArgument:
+    """An argument of `vllm serve` that kvpool sets, or that would part the engine from its router.
+
+    `pattern` matches what begins like it, after two dashes: argparse takes any unambiguous beginning, with `_` for `-`.
+    """
+
+    flag: str
+    pattern: str
+    message: str
+    short: str = ""
+
+
+def _owned(flag: str, pattern: str, field: str, short: str = "") -> RefusedArgument:
+    return RefusedArgument(flag, pattern, f"'{flag}' is set by the operator; remove it, and set {field}", short)
+
+
+def _always_on(flag: str, pattern: str) -> RefusedArgument:
+    return RefusedArgument(flag, f"(no-)?{pattern}", f"'{flag}' is always set by the operator; remove it")
+
+
+def _barred(flag: str, pattern: str, why: str) -> RefusedArgument:
+    return RefusedArgument(flag, pattern, f"'{flag}' would part the engine from its router; remove it: {why}")
+
+
+REFUSED_ARGUMENTS: Final = (
+    _owned("--model", "model([=.]|$)", "spec.model.name"),
+    _owned("--served-model-name", "served", "spec.model.servedNames"),
+    _owned("--revision", "rev", "spec.model.source.hub.revision"),
+    _owned("--chat-template", "chat[-_]template([=.]|$)", "spec.model.chatTemplate"),
+    _owned("--block-size", "block", "spec.engine.blockSize"),
+    _owned("--kv-events-config", "kv[-_]events", "spec.kvEvents"),
+    _owned("--tensor-parallel-size", "tensor", "spec.engine.tensorParallelSize", short="tp"),
+    _owned(
+        "--data-parallel-*", "(no-)?data", "spec.engine.dataParallelSize (its ranks share one Pod)", short="dp[a-z]?"
+    ),
+    _owned("--shutdown-timeout", "shutdown", "spec.drain.shutdownTimeoutSeconds"),
+    _always_on("--enable-prompt-tokens-details", "enable[-_]prompt[-_]t"),
+    _always_on("--enable-force-include-usage", "enable[-_]force"),
+    _always_on("--enable-scale-out", "enable[-_]scale"),
+    _barred("--host", "host", "engines listen where their router looks for them"),
+    _barred("--port", "port", f"engines serve on port {ENGINE_HTTP_PORT}"),
+    _barred("--uds", "uds", "routers reach engines by TCP"),
+    _barred("--ssl-*", "ssl", "routers speak plain HTTP to engines; end TLS in front of the router"),
+    _barred("--api-key", "api[-_]key", "routers send engines no key"),
+    _barred("--headless", "headless", "an engine without an API serves no router"),
+)
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every rule of an InferencePool."""
+    return (
+        *_name_rules(),
+        *_model_rules(),
+        *_argument_rules(),
+        *_engine_rules(),
+        *_resource_rules("spec.resources"),
+        *_resource_rules("spec.router.resources"),
+        *_gpu_rules(),
+        *_port_rules(),
+        *_rollout_rules(),
+        *_template_rules(),
+    )
+
+
+def _name_rules() -> Iterator[Rule]:
+    why = "it becomes part of the names of Pods and Services"
+    yield Rule(
+        "",
+        f"self.metadata.name.size() <= {LONGEST_NAME}",
+        f"at most {LONGEST_NAME} characters: {why}; shorten it",
+        ".metadata.name",
+    )
+    yield Rule(
+        "",
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        f"lower-case letters, digits and '-', beginning with a letter and not ending with '-': {why}",
+        ".metadata.name",
+    )
+
+
+def _model_rules() -> Iterator[Rule]:
+    yield Rule(
+        "spec.model.name",
+        "self == oldSelf",
+        "a pool serves one model for life: make a new pool for the new model, then delete this one",
+    )
+    yield Rule(
+        "spec.model.source",
+        "[has(self.hub), has(self.persistentVolumeClaim), has(self.image), has(self.path)].filter(x, x).size() == 1",
+        "set exactly one of hub, persistentVolumeClaim, image and path; hub stands by default, `hub: null` removes it",
+    )
+    no_climbing = "!self.matches('(^|/)[.][.](/|$)')"
+    yield Rule("spec.model.source.path", no_climbing, "give the folder itself: a path may not climb with '..'")
+    for volume in ("persistentVolumeClaim", "image"):
+        yield Rule(
+            f"spec.model.source.{volume}.path",
+            f"!self.startsWith('/') && {no_climbing}",
+            "give the folder relative to the volume's root: without a leading '/' and without '..'",
+        )
+    yield Rule(
+        "spec.model",
+        "!(self.name in self.servedNames)",
+        "model.name is always served: list further names only",
+        ".servedNames",
+    )
+
+
+def _argument_rules() -> Iterator[Rule]:
+    for refused in REFUSED_ARGUMENTS:
+        short = f"-{refused.short}(=|$)"
+        pattern = f"^(--{refused.pattern}|{short})" if refused.short else f"^--{refused.pattern}"
+        yield Rule(
+            "spec.engine.args",
+            f"!self.exists(argument, argument.matches('{pattern}'))",
+            refused.message,
+            reason="FieldValueForbidden",
+        )
+
+
+def _engine_rules() -> Iterator[Rule]:
+    yield Rule("spec.engine.blockSize", "self in [1, 2, 4, 8, 16, 32, 64, 128, 256]", "must be a power of two")
+    yield Rule(
+        "spec.engine.env[]",
+        "has(self.value) != has(self.valueFrom)",
+        'set exactly one of value and valueFrom (an empty variable is `value: ""`)',
+    )
+    yield Rule(
+        "spec.engine.env[].valueFrom",
+        "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        "set exactly one of secretKeyRef and configMapKeyRef",
+    )
+
+
+def _resource_rules(path: str) -> Iterator[Rule]:
+    for part in ("limits", "requests"):
+        yield Rule(
+            f"{path}.{part}",
+            f"self.all(name, name.size() <= 253 && name.matches('{QUALIFIED_NAME}'))",
+            "a resource is named like cpu, memory or vendor.example/device",
+        )
+        yield Rule(
+            f"{path}.{part}",
+            "self.all(name, !name.contains('/') || string(self[name]).matches('^[0-9]+$'))",
+            "devices (names with '/', such as nvidia.com/gpu) come in whole numbers",
+        )
+    yield Rule(
+        path,
+        "self.requests.all(name, !name.contains('/') || "
+        "(name in self.limits && string(self.limits[name]) == string(self.requests[name])))",
+        "devices (names with '/', such as nvidia.com/gpu) are requested as they are limited: name them in limits alone",
+        ".requests",
+    )
+
+
+def _gpu_rules() -> Iterator[Rule]:
+    more_axes = "self.engine.args.exists(argument, argument.matches('^(--pipeline|--prefill[-_]context|-pp|-pcp)'))"
+    for gpu in GPU_NAMES:
+        has_gpus = f"'{gpu}' in self.resources.limits"
+        gpus = f"int(string(self.resources.limits['{gpu}']))"
+        yield Rule(
+            "spec",
+            f"!({has_gpus}) || has(self.engine.tensorParallelSize) || {gpus} % self.engine.dataParallelSize == 0",
+            f"tensorParallelSize is derived as GPUs / dataParallelSize: make the limit of {gpu} a multiple of it",
+            ".engine.dataParallelSize",
+        )
+        yield Rule(
+            "spec",
+            f"!({has_gpus}) || !has(self.engine.tensorParallelSize) || {more_axes} || "
+            f"{gpus} == self.engine.tensorParallelSize * self.engine.dataParallelSize",
+            f"tensorParallelSize * dataParallelSize must equal the limit of {gpu}; omit the first to derive it",
+            ".engine.tensorParallelSize",
+        )
+    yield Rule(
+        "spec",
+        f"!{more_axes} || has(self.engine.tensorParallelSize)",
+        "with pipeline or context parallelism in args, tensorParallelSize cannot be derived: set it",
+        ".engine.tensorParallelSize",
+    )
+
+
+def _port_rules() -> Iterator[Rule]:
+    ranks = "self.engine.dataParallelSize"
+    events, replay = "self.kvEvents.eventsPort", "self.kvEvents.replayPort"
+    yield Rule(
+        "spec",
+        f"{events} + {ranks} <= {replay} || {replay} + {ranks} <= {events}",
+        "vLLM adds the DP rank to eventsPort and to replayPort: keep them at least dataParallelSize apart",
+        ".kvEvents.replayPort",
+    )
+    for field, port in (("eventsPort", events), ("replayPort", replay)):
+        yield Rule(
+            "spec",
+            f"{port} > {ENGINE_HTTP_PORT} || {port} + {ranks} <= {ENGINE_HTTP_PORT}",
+            f"the engine serves HTTP on {ENGINE_HTTP_PORT}: the ports of all DP ranks must lie below or above it",
+            f".kvEvents.{field}",
+        )
+
+
+def _rollout_rules() -> Iterator[Rule]:
+    yield Rule(
+        "spec.rollout",
+        "self.maxSurge > 0 || self.maxUnavailable > 0",
+        "maxSurge and maxUnavailable may not both be 0: no engine could ever be replaced",
+    )
+
+
+def _template_rules() -> Iterator[Rule]:
+    for part in ("labels", "annotations"):
+        yield Rule(
+            f"spec.podTemplate.metadata.{part}",
+            "self.all(key, !key.startsWith('kvpool.dev/'))",
+            "keys under kvpool.dev/ belong to the operator; use a prefix of your own",
+            reason="FieldValueForbidden",
+        )
+        yield Rule(
+            f"spec.podTemplate.metadata.{part}",
+            f"self.all(key, key.size() <= 253 && key.matches('{QUALIFIED_NAME}'))",
+            "a key is a name of letters, digits, '-', '_' and '.', with or without a DNS prefix and '/'",
+        )
