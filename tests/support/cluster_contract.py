@@ -100,9 +100,9 @@ async def gone(cluster: Cluster, wanted: Ref) -> None:
 async def following(changes: AsyncIterator[Change], count: int) -> list[tuple[str, str]]:
     """The next `count` changes as (type, name)."""
     seen: list[tuple[str, str]] = []
-    async with asyncio.timeout(DEADLINE_S), aclosing(changes):  # type: ignore[type-var]
+    async with asyncio.timeout(DEADLINE_S), aclosing(changes):
         async for change in changes:
-            seen.append((change.type, str(change.object["metadata"]["name"])))  # type: ignore[index, call-overload]
+            seen.append((change.type, str(change.object["metadata"]["name"])))
             if len(seen) == count:
                 return seen
     raise AssertionError("the watch ended")

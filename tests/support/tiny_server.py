@@ -2,9 +2,9 @@
 
 python tiny_server.py [--listen HOST:PORT] [--ready-file FILE] [--say TEXT] [--exit CODE] [--deaf] [--brood FILE]
 
-Answers `GET /health` with 200; with --ready-file `GET /ready` with 200 while that file exists, else 503; `GET /about` with
-its arguments and environment as JSON. --exit ends at once; --deaf ignores SIGTERM; --brood starts a child that ignores
-SIGTERM and writes its id into FILE.
+Answers `GET /health` with 200, `GET /ready` with 200 too, or with --ready-file while that file exists, else 503, and
+`GET /about` with its arguments and environment as JSON. --exit ends at once; --deaf ignores SIGTERM; --brood starts a
+child that ignores SIGTERM and writes its id into FILE.
 """
 
 import json

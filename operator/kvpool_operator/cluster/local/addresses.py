@@ -9,7 +9,7 @@ from kvpool_operator.cluster.local.errors import PortInUse, Unsupported
 
 
 class LoopbackBlock:
-    """254 addresses `127.a.b.*` that no other local cluster on this machine uses.
+    """Addresses `127.a.*.*` that no other local cluster on this machine uses.
 
     The block is reserved by the name of an abstract Unix socket: the kernel frees it when this process ends, however.
     """
@@ -20,13 +20,10 @@ class LoopbackBlock:
         self._next = self._hosts()
 
     def take(self) -> str:
-        """An address that no Pod has; one just released comes back last. Raises Unsupported when all are in use."""
-        for _ in range(254):
-            address = next(self._next)
-            if address not in self._used:
-                self._used.add(address)
-                return address
-        raise Unsupported("all 254 loopback addresses of this local cluster are in use; ask for fewer replicas")
+        """An address that no Pod has; one just released comes back last. There are more than Pods can ever be."""
+        address = next(address for address in self._next if address not in self._used)
+        self._used.add(address)
+        return address
 
     def release(self, address: str) -> None:
         self._used.discard(address)
@@ -36,7 +33,7 @@ class LoopbackBlock:
 
     def _hosts(self) -> Iterator[str]:
         while True:
-            yield from (f"{self._prefix}.{host}" for host in range(1, 255))
+            yield from (f"{self._prefix}.{high}.{low}" for high in range(256) for low in range(1, 255))
 
 
 def is_free(host: str, port: int) -> bool:
@@ -59,8 +56,8 @@ def require_free(host: str, port: int, *, what: str) -> None:
 
 
 def _reserved(chance: random.Random) -> tuple[socket.socket, str]:
-    for _ in range(200):
-        prefix = f"127.{chance.randrange(16, 240)}.{chance.randrange(256)}"
+    for block in chance.sample(range(16, 240), k=224):
+        prefix = f"127.{block}"
         reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             reservation.bind(f"\0kvpool-local-cluster-{prefix}")

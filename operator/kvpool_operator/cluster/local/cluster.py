@@ -27,7 +27,7 @@ from kvpool_operator.cluster.local.manifests import has_labels, mapping, number,
 from kvpool_operator.cluster.local.members import MemberFiles
 from kvpool_operator.cluster.local.run_dir import RunDir
 from kvpool_operator.cluster.local.store import Admit, Store, rfc3339
-from kvpool_operator.cluster.seam import Change, Kind, Listing, Manifest, NotFound, Ref
+from kvpool_operator.cluster.seam import Change, Kind, Listing, Manifest, NotFound, Ref, Unavailable
 
 LOG = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class LocalCluster:
         self._environment = dict(environment)
         self._stop_grace_s = stop_grace_s
         self._ending = contextlib.AsyncExitStack()
+        self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
         """Raises LocalClusterError: PortInUse, ExecutableNotFound, RunDirUnusable or Unsupported."""
@@ -86,21 +87,21 @@ class LocalCluster:
     async def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
     ) -> Manifest:
-        return self._store.apply(manifest, manager=manager, force=force, subresource=subresource)
+        return self._objects().apply(manifest, manager=manager, force=force, subresource=subresource)
 
     async def get(self, ref: Ref) -> Manifest:
-        return self._store.get(ref)
+        return self._objects().get(ref)
 
     async def list(self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str]) -> Listing:
-        return self._store.list(Selection(kind, namespace, labels))
+        return self._objects().list(Selection(kind, namespace, labels))
 
     async def delete(self, ref: Ref, *, uid: str, grace_s: int | None = None) -> None:
-        self._store.delete(ref, uid=uid, grace_s=grace_s)
+        self._objects().delete(ref, uid=uid, grace_s=grace_s)
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
     ) -> AsyncIterator[Change]:
-        return self._store.watch(Selection(kind, namespace, labels), resource_version)
+        return self._objects().watch(Selection(kind, namespace, labels), resource_version)
 
     def address_of(self, namespace: str, service: str, port_name: str = "http") -> tuple[str, int] | None:
         """(host, port) behind a Service's port, of a ready Pod if there is one, else of any; None without Pods."""
@@ -119,6 +120,12 @@ class LocalCluster:
         )
         return next(found, None)
 
+    def _objects(self) -> Store:
+        """The store, for a call from outside. Raises Unavailable once the cluster has stopped by a fault of its own."""
+        if self._failure is not None:
+            raise Unavailable(f"the local cluster has stopped: {self._failure!r}")
+        return self._store
+
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         self._run_dir.open()
         stack.callback(self._run_dir.close)
@@ -133,21 +140,32 @@ class LocalCluster:
 
     @contextlib.asynccontextmanager
     async def _controllers(self, node: Node) -> AsyncIterator[None]:
+        leaving = asyncio.Event()
+        work = asyncio.create_task(self._control(node, leaving))
+        work.add_done_callback(self._note_failure)
+        try:
+            yield
+        finally:
+            leaving.set()
+            await work
+
+    async def _control(self, node: Node, leaving: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             kubelet = Kubelet(node, tasks)
             members = MemberFiles(self._run_dir.members)
             doors = Doors(self._images, members.path, self._router_port)
             deployments = Deployments(self._store, doors.placed, _now)
-            following = tasks.create_task(
-                self._follow(
-                    self._collect, doors.reconcile, deployments.reconcile, kubelet.reconcile, members.reconcile
-                )
-            )
-            try:
-                yield
-            finally:
-                following.cancel()
-                await kubelet.end_all(self._stop_grace_s)
+            steps = (self._collect, doors.reconcile, deployments.reconcile, kubelet.reconcile, members.reconcile)
+            following = tasks.create_task(self._follow(*steps))
+            await leaving.wait()
+            following.cancel()
+            await kubelet.end_all(self._stop_grace_s)
+
+    def _note_failure(self, work: asyncio.Task[None]) -> None:
+        """A fault of ours, not of a Pod: all processes are ended by now, and calls are answered with it."""
+        if not work.cancelled() and (failure := work.exception()) is not None:
+            LOG.critical("the local cluster has stopped", exc_info=failure)
+            self._failure = failure
 
     async def _follow(self, *steps: Step) -> None:
         while True:

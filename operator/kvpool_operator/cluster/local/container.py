@@ -79,7 +79,6 @@ class Container:
             if delay:
                 told = f"back-off {delay:g}s restarting failed container={self.status.name}"
                 await self._wait("CrashLoopBackOff", told, delay)
-            self.status.restart_count += not self._halted.is_set()
         self.status.is_over = "terminated" in self.status.state
         self._changed()
 
@@ -103,6 +102,7 @@ class Container:
         since = self._now()
         status = self.status
         status.pid = process.pid
+        status.restart_count += "terminated" in status.state or bool(status.last_state)
         self._enter(running(since))
         try:
             if self._halted.is_set():
@@ -140,7 +140,7 @@ class Container:
             self._changed()
 
     async def _follow_liveness(self, process: Process, probe: Probe) -> None:
-        await asyncio.sleep(probe.initial_delay_s)
+        await asyncio.sleep(max(probe.initial_delay_s, probe.period_s))
         async for _, fault in verdicts(probe, is_well=True):
             await self._end_unwell(process, "liveness", fault)
 

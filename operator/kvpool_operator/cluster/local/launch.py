@@ -44,9 +44,12 @@ async def launch(node: Node, pod: Manifest, container: JsonValue, address: str) 
     _refuse_unsupported(pod, container)
     program = _program(node.images, container)
     probes = probes_of(container, address, node.http)
-    command = _command(node, pod, container, program, address)
     _require_ports(container, address)
-    return Launched(await Process.start(command), probes)
+    try:
+        command = _command(node, pod, container, program, address)
+        return Launched(await Process.start(command), probes)
+    except (OSError, ValueError) as error:
+        raise StartFault("CreateContainerError", str(error)) from error
 
 
 def _command(node: Node, pod: Manifest, container: JsonValue, program: Program, address: str) -> Command:

@@ -22,7 +22,7 @@ def refuse_unsound(kind: seam.Kind, new: Manifest, old: Manifest | None) -> None
 
 def normalized(manifest: Manifest) -> Manifest:
     """What the API server makes of an applied built-in object before it merges: no nulls, Secret text as data."""
-    plain = {key: without_nulls(value) for key, value in manifest.items()}
+    plain = _without_nulls(manifest)
     if manifest.get("kind") == seam.SECRET.kind and "stringData" in plain:
         encoded = {
             key: base64.b64encode(value.encode()).decode()
@@ -34,11 +34,15 @@ def normalized(manifest: Manifest) -> Manifest:
     return plain
 
 
-def without_nulls(value: JsonValue) -> JsonValue:
+def _without_nulls(value: Manifest) -> Manifest:
+    return {key: _plain(child) for key, child in value.items() if child is not None}
+
+
+def _plain(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
-        return {key: without_nulls(child) for key, child in value.items() if child is not None}
+        return _without_nulls(value)
     if isinstance(value, list):
-        return [without_nulls(child) for child in value]
+        return [_plain(child) for child in value]
     return value
 
 

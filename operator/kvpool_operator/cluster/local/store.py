@@ -19,7 +19,7 @@ from kvpool_operator.cluster.local.server_side_apply import Owner, Owners
 from kvpool_operator.cluster.seam import Change, Conflict, Kind, Listing, Manifest, NotFound, Ref, Refused
 
 Admit = Callable[[Manifest, Manifest | None], Manifest]
-"""(new, old or None) -> the custom object with its defaults. Raises Refused in the API server's words."""
+"""(new, old or None) -> the custom object with its defaults. Raises ValueError in the API server's words."""
 
 SET_BY_THE_SERVER = frozenset(
     {
@@ -138,10 +138,16 @@ class Store:
         merged = _assembled(ref, unfolded(result.tree), live)
         before = live.manifest if live else None
         if is_custom:
-            merged = _bare(self._admit(merged, before))
+            merged = _bare(self._admitted(merged, before))
         else:
             refuse_unsound(ref.kind, merged, before)
         return Stored(merged, result.owners, live.since if live else {})
+
+    def _admitted(self, new: Manifest, old: Manifest | None) -> Manifest:
+        try:
+            return self._admit(copied(new), old)
+        except ValueError as error:
+            raise Refused(str(error)) from error
 
     def _write(self, ref: Ref, live: Stored | None, written: Stored, owner: Owner) -> Manifest:
         now = rfc3339(self._clock())
