@@ -1,0 +1,27 @@
+"""`python -m kvpool_sim MODEL [arguments of vllm serve]`."""
+
+import os
+import sys
+
+import uvloop
+
+from kvpool_sim.process import serve
+from kvpool_sim.settings import SettingsError, parse
+
+EXIT_USAGE = 2
+
+
+def main() -> int:
+    try:
+        settings, ignored = parse(sys.argv[1:], os.environ)
+        if ignored:
+            sys.stderr.write(f"a simulated engine has no use for {' '.join(ignored)}\n")
+        uvloop.run(serve(settings))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Answers in the shapes that vLLM 0.32 gives them, byte for byte where a client could tell."""

@@ -1,0 +1,96 @@
+"""`/v1/responses`."""
+
+from kvpool_sim.answers.shape import Choice, Heading, Usage, encode, named_event
+
+Json = dict[str, object]
+
+
+class ResponsesShape:
+    def __init__(self, heading: Heading) -> None:
+        self._heading = heading
+        self._item_id = "msg_" + heading.id.partition("_")[2]
+        self._sequence = 0
+
+    def opening(self, usage: Usage) -> bytes:
+        begun = self._response("in_progress", [], None)
+        item = self._item("in_progress", [])
+        part: Json = {"annotations": [], "text": "", "type": "output_text", "logprobs": []}
+        return (
+            self._event("response.created", {"response": begun})
+            + self._event("response.in_progress", {"response": begun})
+            + self._event("response.output_item.added", {"item": item, "output_index": 0})
+            + self._event("response.content_part.added", self._place() | {"part": part})
+        )
+
+    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes:
+        return self._event("response.output_text.delta", self._place() | {"delta": text, "logprobs": []})
+
+    def closing(self, choices: list[Choice], usage: Usage) -> bytes:
+        text = choices[0].text
+        part = _text_part(text)
+        item = self._item("completed", [part])
+        return (
+            self._event("response.output_text.done", self._place() | {"logprobs": [], "text": text})
+            + self._event("response.content_part.done", self._place() | {"part": part})
+            + self._event("response.output_item.done", {"item": item, "output_index": 0})
+            + self._event("response.completed", {"response": self._ended(choices, usage)})
+        )
+
+    def whole(self, choices: list[Choice], usage: Usage) -> bytes:
+        return encode(self._ended(choices, usage))
+
+    def _ended(self, choices: list[Choice], usage: Usage) -> Json:
+        item = self._item("completed", [_text_part(choices[0].text)])
+        cut = choices[0].finish_reason == "length"
+        ended = self._response("incomplete" if cut else "completed", [item], _usage(usage))
+        return ended | {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
+
+    def _response(self, status: str, output: list[Json], usage: Json | None) -> Json:
+        told = {"instructions": None, "metadata": None, "model": self._heading.model, "object": "response"}
+        limits: Json = {"max_output_tokens": self._heading.max_tokens, "max_tool_calls": None}
+        return {
+            "id": self._heading.id,
+            "created_at": self._heading.created,
+            "incomplete_details": None,
+            **told,
+            "output": output,
+            "parallel_tool_calls": True,
+            "temperature": 1.0,
+            "tool_choice": "none",
+            "tools": [],
+            "top_p": 1.0,
+            "background": False,
+            **limits,
+            "previous_response_id": None,
+            "service_tier": "auto",
+            "status": status,
+            "truncation": "disabled",
+            "usage": usage,
+            "user": None,
+        }
+
+    def _item(self, status: str, content: list[Json]) -> Json:
+        item: Json = {"id": self._item_id, "content": content, "role": "assistant"}
+        return item | {"status": status, "type": "message", "phase": None}
+
+    def _place(self) -> Json:
+        return {"content_index": 0, "item_id": self._item_id, "output_index": 0}
+
+    def _event(self, kind: str, data: Json) -> bytes:
+        numbered = data | {"sequence_number": self._sequence, "type": kind}
+        self._sequence += 1
+        return named_event(kind, numbered)
+
+
+def _text_part(text: str) -> Json:
+    return {"annotations": [], "text": text, "type": "output_text", "logprobs": None}
+
+
+def _usage(usage: Usage) -> Json:
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {"cached_tokens": usage.cached or 0, "cache_write_tokens": 0},
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0},
+        "total_tokens": usage.total,
+    }

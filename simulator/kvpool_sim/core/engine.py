@@ -1,0 +1,225 @@
+"""Continuous batching with chunked prefill, one step at a time (vLLM's v1 scheduler, 0.32, reduced to what shows).
+
+    schedule() -> Step: who computes how many tokens, and how long that takes
+    complete(step) -> who got a token; blocks of those that ended are free
+
+The caller lets the step's time pass in between, in real time or in jumps.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvpool_sim.core.blocks import BlockPool, chained
+from kvpool_sim.core.events import KvEvent
+from kvpool_sim.core.request import EngineRequest, FinishReason
+from kvpool_sim.core.timing import Timing
+
+NextToken = Callable[[EngineRequest], int]
+"""The model: the next output token of a request, from nothing but its prompt and position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """vLLM's scheduler limits, by its own names."""
+
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    max_model_len: int = 131_072
+
+
+@dataclass(slots=True)
+class Step:
+    """One forward pass."""
+
+    duration_s: float
+    computed: list[tuple[EngineRequest, int]]
+    """Each request with the tokens it computes."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counters since the start, in tokens and requests."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generation_tokens: int = 0
+    preemptions: int = 0
+    steps: int = 0
+    finished: dict[FinishReason, int] = field(default_factory=lambda: {"stop": 0, "length": 0, "abort": 0})
+
+
+class EngineCore:
+    """One engine, one DP rank."""
+
+    def __init__(self, timing: Timing, blocks: BlockPool, limits: Limits, next_token: NextToken) -> None:
+        self._timing = timing
+        self._pool = blocks
+        self._limits = limits
+        self._next_token = next_token
+        self._waiting: deque[EngineRequest] = deque()
+        self._running: list[EngineRequest] = []
+        self.totals = Totals()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def pool(self) -> BlockPool:
+        return self._pool
+
+    def submit(self, request: EngineRequest) -> None:
+        """Queues a prompt. It must fit: its length and the cache were checked before."""
+        self._waiting.append(request)
+
+    def abort(self, request: EngineRequest) -> None:
+        """Ends a request at once, wherever it is."""
+        if request.finished is not None:
+            return
+        if request in self._running:
+            self._running.remove(request)
+        else:
+            self._waiting.remove(request)
+        self._finish(request, "abort")
+
+    def take_events(self) -> list[KvEvent]:
+        return self._pool.take_events()
+
+    def schedule(self) -> Step | None:
+        """The next step, or None when there is nothing to do."""
+        step = Step(0.0, [])
+        budget = self._schedule_running(step, self._limits.max_num_batched_tokens)
+        self._schedule_waiting(step, budget)
+        if not step.computed:
+            return None
+        step.duration_s = self._duration(step)
+        return step
+
+    def complete(self, step: Step) -> list[EngineRequest]:
+        """Applies a step whose time has passed; returns the requests that got a token, ended ones included."""
+        self.totals.steps += 1
+        served = []
+        for request, count in step.computed:
+            if request.finished is not None:
+                continue
+            request.computed += count
+            if request.computed == len(request.tokens):
+                self._emit(request)
+                served.append(request)
+        self._running = [request for request in self._running if request.finished is None]
+        return served
+
+    def _schedule_running(self, step: Step, budget: int) -> int:
+        place = 0
+        while place < len(self._running) and budget > 0:
+            request = self._running[place]
+            count = min(len(request.tokens) - request.computed, budget)
+            while not self._make_room(request, count):
+                if self._preempt_last() is request:
+                    return budget
+            step.computed.append((request, count))
+            budget -= count
+            place += 1
+        return budget
+
+    def _schedule_waiting(self, step: Step, budget: int) -> None:
+        while self._waiting and budget > 0 and len(self._running) < self._limits.max_num_seqs:
+            request = self._waiting[0]
+            count = self._admit(request, budget)
+            if not count:
+                return
+            self._waiting.popleft()
+            self._running.append(request)
+            step.computed.append((request, count))
+            budget -= count
+
+    def _admit(self, request: EngineRequest, budget: int) -> int:
+        """Reuses what is cached and takes blocks for the first chunk; the chunk's tokens, 0 if blocks are short."""
+        size = self._pool.block_tokens
+        self._hash(request)
+        reusable = request.hashes[: (len(request.tokens) - 1) // size]
+        reused = self._pool.lookup(reusable)
+        cached = len(reused) * size
+        count = min(len(request.tokens) - cached, budget)
+        taken = self._pool.take(reused, -(-(cached + count) // size) - len(reused))
+        if taken is None:
+            return 0
+        request.blocks = reused + taken
+        request.computed = cached
+        request.stored = len(reused)
+        if request.cached_tokens is None:
+            request.cached_tokens = cached
+            self.totals.prompt_tokens += request.prompt_tokens
+            self.totals.cached_tokens += cached
+        self._store(request, cached + count)
+        return count
+
+    def _make_room(self, request: EngineRequest, count: int) -> bool:
+        missing = -(-(request.computed + count) // self._pool.block_tokens) - len(request.blocks)
+        if missing > 0:
+            taken = self._pool.take((), missing)
+            if taken is None:
+                return False
+            request.blocks += taken
+        self._store(request, request.computed + count)
+        return True
+
+    def _store(self, request: EngineRequest, tokens: int) -> None:
+        """Offers blocks that this step fills. Like vLLM: when they are scheduled, not when they are computed."""
+        size = self._pool.block_tokens
+        full, begun = tokens // size, request.stored
+        if full <= begun:
+            return
+        self._hash(request)
+        parent = request.hashes[begun - 1] if begun else None
+        self._pool.store(
+            request.blocks[begun:full],
+            request.hashes[begun:full],
+            parent,
+            request.tokens[begun * size : full * size],
+            request.salt,
+        )
+        request.stored = full
+
+    def _hash(self, request: EngineRequest) -> None:
+        if len(request.hashes) < len(request.tokens) // self._pool.block_tokens:
+            chained(request.tokens, self._pool.block_tokens, request.hashes, request.salt)
+
+    def _preempt_last(self) -> EngineRequest:
+        """The youngest request gives its blocks back and starts over later."""
+        victim = self._running.pop()
+        self._pool.release(victim.blocks)
+        victim.blocks, victim.computed, victim.stored = [], 0, 0
+        self._waiting.appendleft(victim)
+        self.totals.preemptions += 1
+        return victim
+
+    def _duration(self, step: Step) -> float:
+        prefill_s, sequences, context = 0.0, 0, 0
+        for request, count in step.computed:
+            if request.decoding:
+                sequences += 1
+                context += request.computed
+            else:
+                prefill_s += self._timing.prefill_s(count, request.computed)
+        return self._timing.step_s(prefill_s, sequences, context)
+
+    def _emit(self, request: EngineRequest) -> None:
+        request.tokens.append(self._next_token(request))
+        self.totals.generation_tokens += 1
+        outputs = request.output_tokens
+        if request.stop_after is not None and outputs >= request.stop_after:
+            self._finish(request, "stop")
+        elif outputs >= request.max_tokens or len(request.tokens) >= self._limits.max_model_len:
+            self._finish(request, "length")
+
+    def _finish(self, request: EngineRequest, reason: FinishReason) -> None:
+        request.finished = reason
+        self.totals.finished[reason] += 1
+        self._pool.release(request.blocks)
+        request.blocks = []

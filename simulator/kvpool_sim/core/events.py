@@ -1,0 +1,28 @@
+"""What an engine says of its KV cache."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStored:
+    """Consecutive blocks of one prompt are cached now."""
+
+    hashes: tuple[int, ...]
+    parent: int | None
+    token_ids: tuple[int, ...]
+    extra_keys: tuple[tuple[str, ...] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRemoved:
+    """One block was evicted."""
+
+    hashes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllBlocksCleared:
+    """The whole cache was reset."""
+
+
+KvEvent = BlockStored | BlockRemoved | AllBlocksCleared
