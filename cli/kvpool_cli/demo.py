@@ -72,7 +72,7 @@ class Demo:
                     workload.origin,
                     measured[strategy].tally.outcomes,
                     summarize(measured[strategy].tally.outcomes, measured[strategy].predictions),
-                    await step_lateness_p99_ms(local, pool),
+                    await step_lateness_p99_ms(local.http, await local.engine_urls(pool)),
                 )
                 for strategy, pool in zip(STRATEGIES, local.pools, strict=True)
             ]

@@ -79,6 +79,11 @@ class LocalPools:
                 raise UserError(f"not ready after {timeout_s:g} s: {'; '.join(waiting)}", exit_code=FAILED)
             await asyncio.sleep(POLL_S)
 
+    async def engine_urls(self, local: LocalPool) -> list[str]:
+        """Where each engine of the pool answers itself, past the router."""
+        facts = await read_router(self.http, local.admin_url, local.token)
+        return [] if facts.state is None else sorted({worker.url for worker in facts.state.workers})
+
     async def _view(self, local: LocalPool) -> PoolView:
         await self._find_router(local)
         local.pool = InferencePool.model_validate(await self.cluster.get(local.ref))
