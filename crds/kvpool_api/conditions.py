@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kvpool_api.meta import ApiModel
 
@@ -34,7 +34,11 @@ class Reason(ApiModel):
 class Condition(ApiModel):
     """A metav1.Condition."""
 
-    type: Annotated[str, Field(max_length=316)]
+    model_config = ConfigDict(
+        json_schema_extra={"required": ["type", "status", "lastTransitionTime", "reason", "message"]}
+    )
+
+    type: Annotated[str, Field(max_length=316, pattern=r"^[A-Z][A-Za-z0-9]*$")]
     """CamelCase name, one entry a type."""
     status: ConditionStatus
     """True, False or Unknown."""
@@ -42,7 +46,7 @@ class Condition(ApiModel):
     """metadata.generation that this condition speaks about."""
     last_transition_time: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
     """When the status last flipped."""
-    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Z][A-Za-z0-9]*$")]
     """CamelCase word, the first cause."""
     message: Annotated[str, Field(max_length=32768)] = ""
     """A sentence for people: what, why and the mend."""

@@ -77,11 +77,7 @@ def _object_schema() -> Manifest:
                 "maxLength": 63,
             },
             "kind": {"description": "Name of this schema.", "type": "string", "maxLength": 63},
-            "metadata": {
-                "description": "Name, labels, annotations.",
-                "type": "object",
-                "properties": {"name": {"description": "Name of the pool.", "type": "string", "maxLength": 253}},
-            },
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
             "spec": structural_schema(InferencePoolSpec),
             "status": structural_schema(InferencePoolStatus, for_status=True),
         },

@@ -21,7 +21,11 @@ GPU_NAMES: Final = ("nvidia.com/gpu", "amd.com/gpu")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `path` is dotted from the object's root, `[]` for each item of a list; `field` is relative to it."""
+    """One rule. `path` is dotted from the object's root, `[]` for each item of a list; `field` is relative to it.
+
+    A rule that reads defaulted fields of an object with the default `{}` stands above it: the API server tries rules on
+    that bare default too, when the CRD is created, and refuses the CRD if one fails.
+    """
 
     path: str
     expression: str
@@ -176,23 +180,25 @@ def _resource_rules(path: str) -> Iterator[Rule]:
             "self.all(name, !name.contains('/') || string(self[name]).matches('^[0-9]+$'))",
             "devices (names with '/', such as nvidia.com/gpu) come in whole numbers",
         )
+    resources = path.replace("spec", "self", 1)
     yield Rule(
-        path,
-        "self.requests.all(name, !name.contains('/') || "
-        "(name in self.limits && string(self.limits[name]) == string(self.requests[name])))",
+        "spec",
+        f"{resources}.requests.all(name, !name.contains('/') || (name in {resources}.limits && "
+        f"string({resources}.limits[name]) == string({resources}.requests[name])))",
         "devices (names with '/', such as nvidia.com/gpu) are requested as they are limited: name them in limits alone",
-        ".requests",
+        f"{path.removeprefix('spec')}.requests",
     )
 
 
 def _gpu_rules() -> Iterator[Rule]:
     more_axes = "self.engine.args.exists(argument, argument.matches('^(--pipeline|--prefill[-_]context|-pp|-pcp)'))"
     for gpu in GPU_NAMES:
-        has_gpus = f"'{gpu}' in self.resources.limits"
-        gpus = f"int(string(self.resources.limits['{gpu}']))"
+        limit = f"string(self.resources.limits['{gpu}'])"
+        has_gpus = f"'{gpu}' in self.resources.limits && {limit}.matches('^[0-9]{{1,6}}$')"
+        gpus = f"int({limit})"
         yield Rule(
             "spec",
-            f"!({has_gpus}) || has(self.engine.tensorParallelSize) || {gpus} % self.engine.dataParallelSize == 0",
+            f"has(self.engine.tensorParallelSize) || !({has_gpus}) || {gpus} % self.engine.dataParallelSize == 0",
             f"tensorParallelSize is derived as GPUs / dataParallelSize: make the limit of {gpu} a multiple of it",
             ".engine.dataParallelSize",
         )
@@ -231,9 +237,10 @@ def _port_rules() -> Iterator[Rule]:
 
 def _rollout_rules() -> Iterator[Rule]:
     yield Rule(
-        "spec.rollout",
-        "self.maxSurge > 0 || self.maxUnavailable > 0",
-        "maxSurge and maxUnavailable may not both be 0: no engine could ever be replaced",
+        "spec",
+        "self.rollout.maxSurge > 0 || self.rollout.maxUnavailable > 0",
+        "maxSurge and maxUnavailable may not both be 0, or no engine could ever be replaced: raise one of them",
+        ".rollout",
     )
 
 

@@ -10,15 +10,23 @@ from pydantic import Field, JsonValue
 
 from kvpool_api.meta import ApiModel
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?)?$"
+QUANTITY = r"^([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+ATOMIC_LIST: dict[str, JsonValue] = {"x-kubernetes-list-type": "atomic"}
+SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
+UNION: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
+"""Server-side apply replaces it whole, so that a member that was set before does not stay beside the new one."""
 
-Percent = Annotated[int, Field(ge=0, le=100)]
+ModelName = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-._:/+A-Za-z0-9]*[A-Za-z0-9])?$")
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_NAME)]
 DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 AbsolutePath = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^/")]
-ImageReference = Annotated[str, Field(min_length=1, max_length=512)]
-Quantity = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 64})]
+FolderInVolume = Annotated[str, Field(max_length=1024)]
+ImageReference = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][-._:/@A-Za-z0-9]*$")]
+Quantity = Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=64, pattern=QUANTITY)]
 ResourceList = Annotated[dict[Annotated[str, Field(max_length=253)], Quantity], Field(max_length=32)]
 
 
@@ -43,7 +51,9 @@ class TokenReference(ApiModel):
 class HubSource(ApiModel):
     """Weights from the model hub."""
 
-    revision: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    revision: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][-._/A-Za-z0-9]*$")] | None = (
+        None
+    )
     """Branch, tag or commit; the hub's default branch when omitted."""
     secret_ref: TokenReference | None = None
     """Access token for gated models."""
@@ -54,8 +64,8 @@ class ClaimSource(ApiModel):
 
     claim_name: ObjectName
     """Name of the claim."""
-    path: Annotated[str, Field(max_length=1024)] = ""
-    """Folder inside the volume."""
+    path: FolderInVolume = ""
+    """Folder inside the volume; its root when empty."""
 
 
 class ImageSource(ApiModel):
@@ -63,8 +73,8 @@ class ImageSource(ApiModel):
 
     reference: ImageReference
     """The image."""
-    path: Annotated[str, Field(max_length=1024)] = ""
-    """Folder inside the image."""
+    path: FolderInVolume = ""
+    """Folder inside the image; its root when empty."""
 
 
 class ModelSource(ApiModel):
@@ -90,12 +100,12 @@ class ModelCache(ApiModel):
 class ModelSpec(ApiModel):
     """The model that the pool serves."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ModelName
     """The model's name, as clients ask for it and as the hub knows it. Immutable."""
-    served_names: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=16)] = []
+    served_names: Annotated[list[ModelName], Field(max_length=16, json_schema_extra=SET)] = []
     """Further names that clients may use."""
-    source: ModelSource = ModelSource(hub=HubSource())
-    """Where the weights come from."""
+    source: Annotated[ModelSource, Field(json_schema_extra=UNION)] = ModelSource(hub=HubSource())
+    """Where the weights come from: exactly one of hub, persistentVolumeClaim, image and path."""
     cache: ModelCache | None = None
     """Volume for downloaded weights."""
     chat_template: KeyReference | None = None
@@ -118,7 +128,7 @@ class EnvironmentVariable(ApiModel):
     """Its name."""
     value: Annotated[str, Field(max_length=8192)] | None = None
     """Its value."""
-    value_from: SecretOrConfigKey | None = None
+    value_from: Annotated[SecretOrConfigKey, Field(json_schema_extra=UNION)] | None = None
     """A reference instead of a value."""
 
 
@@ -135,7 +145,9 @@ class EngineSpec(ApiModel):
     """A vLLM image whose entrypoint is `vllm serve`."""
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     """When the kubelet pulls the image."""
-    args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=128)] = []
+    args: Annotated[
+        list[Annotated[str, Field(max_length=4096)]], Field(max_length=128, json_schema_extra=ATOMIC_LIST)
+    ] = []
     """Further arguments of `vllm serve`; those that kvpool derives are refused here."""
     env: Annotated[
         list[EnvironmentVariable],
@@ -145,7 +157,7 @@ class EngineSpec(ApiModel):
     ] = []
     """Environment variables of the engine."""
     block_size: Annotated[int, Field(ge=1, le=256)] = 16
-    """Tokens in a block of KV cache; a power of two. Prefixes are shared in whole blocks. (vLLM on CPU wants 32.)"""
+    """Tokens in a block of KV cache; a power of two. Prefixes are shared in whole blocks. On CPU vLLM wants 32."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None
     """GPUs that one model copy spans; derived from resources and dataParallelSize when omitted."""
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
@@ -235,7 +247,7 @@ class RolloutSpec(ApiModel):
 class TemplateMetadata(ApiModel):
     """Labels and annotations of an engine Pod."""
 
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=64)] = {}
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]], Field(max_length=64)] = {}
     """Labels added to ours."""
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=8192)]], Field(max_length=64)] = {}
     """Annotations added to ours."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cel
 from pydantic import JsonValue
 
-from kvpool_api.admission.errors import FieldError, forbidden, invalid, invalid_without_value, required
+from kvpool_api.admission.errors import ROOT, FieldError, forbidden, invalid, invalid_without_value
 from kvpool_api.manifest import as_list, as_map, as_text
 
 
@@ -42,24 +42,18 @@ def broken_rules(rules: tuple[CelRule, ...], value: JsonValue, old: JsonValue, p
     for rule in rules:
         if rule.is_transition and old is None:
             continue
-        failure = _failure(rule, value, old)
-        if failure is not None:
-            yield _error(rule, failure, value, f"{path}{rule.field_path}".removeprefix("."))
+        try:
+            holds = rule.program.execute({"self": value, "oldSelf": old})
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            yield invalid_without_value(path or ROOT, f"{error} evaluating rule: {rule.message}")
+        else:
+            if holds is not True:
+                yield _error(rule, value, f"{path}{rule.field_path}".removeprefix(".") or ROOT)
 
 
-def _failure(rule: CelRule, value: JsonValue, old: JsonValue) -> str | None:
-    try:
-        holds = rule.program.execute({"self": value, "oldSelf": old})
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        return f"{error} evaluating rule: {rule.message}"
-    return None if holds is True else rule.message
-
-
-def _error(rule: CelRule, message: str, value: JsonValue, path: str) -> FieldError:
+def _error(rule: CelRule, value: JsonValue, path: str) -> FieldError:
     if rule.reason == "FieldValueForbidden":
-        return forbidden(path, message)
-    if rule.reason == "FieldValueRequired":
-        return required(path, message)
+        return forbidden(path, rule.message)
     if isinstance(value, dict | list):
-        return invalid_without_value(path, message)
-    return invalid(path, value, message)
+        return invalid_without_value(path, rule.message)
+    return invalid(path, value, rule.message)

@@ -21,7 +21,7 @@ def _object_with_defaults(node: Node, value: dict[str, JsonValue]) -> dict[str, 
         child = node.properties.get(name, node.values)
         if child is None:
             filled[name] = copied(each)
-        elif each is not None or child.nullable or name in node.required:
+        elif each is not None or child.nullable:
             filled[name] = with_defaults(child, each)
     for name, child in node.properties.items():
         if child.has_default and name not in filled:
