@@ -67,10 +67,8 @@ def _interleaved(live: list[str], wanted: list[str]) -> Iterator[str]:
     passed: set[str] = set()
     for edge in wanted:
         if edge in both and edge not in passed:
-            for other in rest:
+            for other in iter(rest.__next__, edge):
                 passed.add(other)
-                if other == edge:
-                    break
                 if other not in both:
                     yield other
         yield edge

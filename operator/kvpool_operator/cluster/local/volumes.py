@@ -78,16 +78,13 @@ def _existing(volume: str, path: Path, kind: str) -> Path:
 
 
 def _files(pod: Manifest, volume: JsonValue, read: Read) -> Mapping[str, bytes]:
-    name = text(volume, "name")
-    if isinstance(volume, dict):
-        if "emptyDir" in volume:
-            return {}
-        if "configMap" in volume:
-            source = mapping(volume, "configMap")
-            return _chosen(pod, name, seam.CONFIG_MAP, text(source, "name"), source, read)
-        if "secret" in volume:
-            source = mapping(volume, "secret")
-            return _chosen(pod, name, seam.SECRET, text(source, "secretName"), source, read)
+    name, fields = text(volume, "name"), volume if isinstance(volume, dict) else {}
+    if "emptyDir" in fields:
+        return {}
+    for field, kind, named in (("configMap", seam.CONFIG_MAP, "name"), ("secret", seam.SECRET, "secretName")):
+        if field in fields:
+            source = mapping(fields, field)
+            return _chosen(pod, name, kind, text(source, named), source, read)
     raise StartFault(
         "CreateContainerConfigError",
         f"volume {name!r}: the local cluster has only emptyDir, hostPath, configMap and secret volumes; "
