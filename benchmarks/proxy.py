@@ -1,9 +1,10 @@
 """What does the router's door cost, beside a plain aiohttp reverse proxy?
 
-`python -m benchmarks.proxy [--quick] [--json] [--soak N]`. One engine stub (64 chunks of about 170 bytes, 2 ms apart) is
-reached directly, through a plain proxy (aiohttp.web + aiohttp client) and through the router as production runs it
-(`python -m kvpool_router`, four workers, CacheAware, prompts of 1,024 token ids). Every process is its own; batches of the
-three alternate within one run, and ratios are taken between neighbours, so that a busy machine touches all alike.
+`python -m benchmarks.proxy [--quick] [--json] [--soak N]`. One engine stub (64 chunks of about 170 bytes, 2 ms apart)
+is reached directly, through a plain proxy (aiohttp.web + aiohttp client) and through the router as production runs it
+(`python -m kvpool_router`, four workers, CacheAware, prompts of 1,024 token ids). Each side is a process of its own;
+batches of the three alternate within one run, and ratios are taken between neighbours, so that a busy machine touches
+all alike.
 
 - `cpu_vs_plain_proxy`: CPU of our process per stream over that of the plain proxy; median over rounds.
 - `latency_c1_vs_plain_proxy`: one client, time to the first byte: (ours - direct) / (plain - direct), of medians.
@@ -139,4 +140,3 @@ def _p99(values: Sequence[float]) -> float:
 
 if __name__ == "__main__":
     main()
-

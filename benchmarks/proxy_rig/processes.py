@@ -40,9 +40,13 @@ def rig(folder: Path) -> Iterator[tuple[Side, Side, Side]]:
     stub, plain, http, admin = _free_ports(4)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(_running("benchmarks.proxy_rig.engine_stub", str(stub)))
-        proxy = stack.enter_context(_running("benchmarks.proxy_rig.plain_proxy", str(plain), f"http://127.0.0.1:{stub}"))
+        proxy = stack.enter_context(
+            _running("benchmarks.proxy_rig.plain_proxy", str(plain), f"http://127.0.0.1:{stub}")
+        )
         config, token, env = _router_files(folder, stub, http, admin)
-        router = stack.enter_context(_running("kvpool_router", "--config", str(config), "--admin-token-file", str(token), env=env))
+        router = stack.enter_context(
+            _running("kvpool_router", "--config", str(config), "--admin-token-file", str(token), env=env)
+        )
         for port in (stub, plain):
             _wait(lambda port=port: _listens(port))
         _wait(lambda: _ready(http))
@@ -52,7 +56,9 @@ def rig(folder: Path) -> Iterator[tuple[Side, Side, Side]]:
 @contextlib.contextmanager
 def _running(module: str, *arguments: str, env: dict[str, str] | None = None) -> Iterator[psutil.Process]:
     command = [sys.executable, "-m", module, *arguments]
-    with subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             yield psutil.Process(process.pid)
         finally:
@@ -116,9 +122,8 @@ def _listens(port: int) -> bool:
 
 
 def _ready(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
-            return bool(answer.status == 200)
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
+        return bool(answer.status == 200)
     return False
 
 

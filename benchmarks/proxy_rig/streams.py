@@ -1,6 +1,7 @@
-"""The client's side: streams with the moment of each arrival, over raw connections so that the client is no bottleneck."""
+"""The client's side: streams with the moment of each arrival, over raw connections to be no bottleneck."""
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -93,4 +94,4 @@ async def _one(client: _Client, body: bytes, outcome: Outcome) -> None:
         return
     times = client.arrivals
     outcome.first_s.append(times[0] - began)
-    outcome.gaps_s += [after - before for before, after in zip(times, times[1:], strict=False)]
+    outcome.gaps_s += [after - before for before, after in itertools.pairwise(times)]

@@ -105,9 +105,8 @@ class Calibration:
         self._rates.pop(worker, None)
 
     def _learn(self, worker: WorkerId, fit: "_Fit", features: tuple[float, float, float], seconds: float) -> None:
-        expected = fit.learn(features, seconds)
+        surprise = fit.learn(features, seconds)
         factor = self._factors.get(worker, 0.0)
-        surprise = min(max(log(seconds / expected), -1.0), 1.0) if expected > 0.0 else 0.0
         moved = factor + _FACTOR_PACE * (surprise - factor)
         self._factors[worker] = min(max(moved, -_FACTOR_BOUND), _FACTOR_BOUND)
         if fit.moved:
@@ -120,8 +119,9 @@ class Calibration:
 class _Fit:
     """Non-negative least squares of three coefficients with fading memory.
 
-    Errors count relative to the observed time, so that short requests teach the overhead as much as long ones teach the
-    rate; an observation that is far off the usual error counts as if it were three usual errors off (Huber).
+    Errors count relative to the time, so that short requests teach the overhead as much as long ones teach the rate. An
+    observation further off than three usual errors is taken for three usual errors off: a stall teaches little, while a
+    lasting change widens the usual error and is followed.
     """
 
     def __init__(
@@ -140,31 +140,30 @@ class _Fit:
         self.coefficients = tuple(prior)
         for anchor in anchors:
             seconds = sum(c * x for c, x in zip(prior, anchor, strict=True))
-            self._add(anchor, seconds, _PRIOR_WEIGHT)
+            self._add(anchor, seconds, _PRIOR_WEIGHT / (seconds * seconds))
 
     def learn(self, features: tuple[float, float, float], seconds: float) -> float:
-        """Takes one observation in; answers what was expected before it."""
+        """Takes one observation in; answers the logarithm of observed over expected, within three usual errors."""
         a, b, c = self.coefficients
-        expected = a * features[0] + b * features[1] + c * features[2]
-        off = abs(seconds - expected) / max(seconds, expected)
-        weight = min(1.0, 3.0 * self._error / off) if off > 0.0 else 1.0
-        self._error += 0.02 * (min(off, 3.0 * self._error) - self._error)
-        self._error = max(self._error, 0.01)
-        self._add(features, seconds, weight)
+        expected = a * features[0] + b * features[1] + c * features[2] or seconds
+        off = seconds / expected - 1.0
+        bound = 3.0 * self._error
+        self._error = max(self._error + 0.02 * (min(abs(off), bound) - self._error), 0.01)
+        believed = expected * min(max(1.0 + off, 1.0 / (1.0 + bound)), 1.0 + bound)
+        self._add(features, believed, 1.0 / (believed * expected))
         self._seen += 1
         self._since += 1
         self.moved = self._since * 16 >= min(self._seen, 256)
         if self.moved:
             self._since = 0
             self.coefficients = self._solved()
-        return expected
+        return log(believed / expected)
 
     def _add(self, features: tuple[float, float, float], seconds: float, weight: float) -> None:
         scaled = [x / unit for x, unit in zip(features, self._units, strict=True)]
-        relative = weight / (seconds * seconds)
         moment = self._moment
         for i, own in enumerate(scaled):
-            weighted = relative * own
+            weighted = weight * own
             self._gram[i] = [_KEEP * old + weighted * x for old, x in zip(self._gram[i], scaled, strict=True)]
             moment[i] = _KEEP * moment[i] + weighted * seconds
 

@@ -17,34 +17,11 @@ _SAME_STEP = 0.2
 """A first token that comes within this share of its own prefill time after the one before was in the same step."""
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request at one worker, from `sent` until `done`."""
-
-    worker: WorkerId
-    prompt_tokens: int
-    held_tokens: int
-    """Prompt tokens that the worker was expected to have."""
-    streams: bool
-    sent_at: float
-    prefill_s: float
-    due_at: float
-    first_token_at: float | None = None
-    finished: bool = False
-    prefill_clock: float = 0.0
-    running_area: float = 0.0
-    context_area: float = 0.0
-
-    @property
-    def new_tokens(self) -> int:
-        return self.prompt_tokens - self.held_tokens
-
-
 @dataclass(slots=True)
 class _Desk:
     """One worker's books."""
 
-    queue: dict[int, Ticket]
+    queue: "dict[int, Ticket]"
     """Requests before their first token, in order of arrival, by identity."""
     queued_tokens: int = 0
     queued_s: float = 0.0
@@ -74,6 +51,31 @@ class _Desk:
         self.running_area += elapsed * self.decoding
         self.context_area += elapsed * self.context_tokens
         self.ticked_at = now
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One request at one worker, from `sent` until `done`."""
+
+    worker: WorkerId
+    prompt_tokens: int
+    held_tokens: int
+    """Prompt tokens that the worker was expected to have."""
+    streams: bool
+    sent_at: float
+    prefill_s: float
+    due_at: float
+    desk: _Desk
+    """The books that it is in, though the worker's name may have newer ones by now."""
+    first_token_at: float | None = None
+    finished: bool = False
+    prefill_clock: float = 0.0
+    running_area: float = 0.0
+    context_area: float = 0.0
+
+    @property
+    def new_tokens(self) -> int:
+        return self.prompt_tokens - self.held_tokens
 
 
 class Standing(NamedTuple):
@@ -109,7 +111,14 @@ class Load:
         prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
         ahead = self._ahead_s(desk, now)
         ticket = Ticket(
-            worker, prompt_tokens, held_tokens, streams, now, prefill_s, now + ahead + prefill_s + rates.overhead_s
+            worker,
+            prompt_tokens,
+            held_tokens,
+            streams,
+            now,
+            prefill_s,
+            now + ahead + prefill_s + rates.overhead_s,
+            desk,
         )
         if not desk.queue:
             desk.burst_is_over = True
@@ -124,7 +133,7 @@ class Load:
 
     def first_token(self, ticket: Ticket, now: float) -> None:
         """The first chunk of a streamed answer came."""
-        desk = self._desk(ticket.worker, now)
+        desk = self._current(ticket.desk, now)
         if id(ticket) not in desk.queue:
             return
         covered = [ticket]
@@ -142,7 +151,7 @@ class Load:
         if ticket.finished:
             return
         ticket.finished = True
-        desk = self._desk(ticket.worker, now)
+        desk = self._current(ticket.desk, now)
         if desk.queue.pop(id(ticket), None) is not None:
             self._off_queue(desk, ticket, now)
             return
@@ -159,7 +168,7 @@ class Load:
         desk.foreign_waiting = max(0, waiting - len(desk.queue))
 
     def drop(self, worker: WorkerId) -> None:
-        """The worker is gone; tickets still out are closed without it."""
+        """The worker is gone, or its process is a new one; tickets still out close in the old books."""
         self._desks.pop(worker, None)
         self._calibration.forget(worker)
 
@@ -198,6 +207,9 @@ class Load:
         desk = self._desks.get(worker)
         if desk is None:
             desk = self._desks[worker] = _Desk({}, ticked_at=now)
+        return self._current(desk, now)
+
+    def _current(self, desk: _Desk, now: float) -> _Desk:
         desk.tick(now)
         if desk.unseen:
             self._expire(desk, now)

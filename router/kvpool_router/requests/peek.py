@@ -4,9 +4,7 @@ A field of a type that the router does not expect makes the prompt opaque, not t
 validation is laxer here and stricter there, and its answer is the one that clients know.
 """
 
-from array import array
 from collections.abc import Callable
-from sys import byteorder
 from typing import Any
 
 import msgspec
@@ -15,7 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.requests import anthropic, responses
 from kvpool_router.requests.chat import chat_prompt, normalized_tool, template_arguments
-from kvpool_router.requests.prompts import Json, OpaquePrompt, Prompt, TextPrompt, TokenPrompt, decode_json
+from kvpool_router.requests.prompts import Json, OpaquePrompt, Prompt, TextPrompt, TokenPrompt, decode_json, packed
 from kvpool_router.requests.refusal import Refusal
 from kvpool_router.requests.request import InferenceRequest
 
@@ -257,11 +255,8 @@ def _one_prompt(given: Json, add_special_tokens: bool) -> Prompt:
     return OpaquePrompt("it is neither text nor token ids")
 
 
-def _token_prompt(given: list[Json]) -> Prompt:
+def _token_prompt(given: list[Any]) -> Prompt:
     try:
-        ids = array("I", given)  # type: ignore[type-var]
+        return TokenPrompt(packed(given))
     except (TypeError, OverflowError):
         return OpaquePrompt("its token ids are not all unsigned integers of 32 bits")
-    if byteorder == "big":
-        ids.byteswap()
-    return TokenPrompt(ids.tobytes())

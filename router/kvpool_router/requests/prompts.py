@@ -1,6 +1,7 @@
 """What a request asks the engine to read, in each form a client may send it."""
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -49,6 +50,14 @@ class OpaquePrompt:
 
 
 Prompt: TypeAlias = TokenPrompt | TextPrompt | ChatPrompt | OpaquePrompt
+
+
+def packed(ids: Sequence[int]) -> TokenIds:
+    """Token ids as bytes; every platform that engines run on is little-endian, as is the array.
+
+    Raises TypeError or OverflowError: not all are unsigned integers of 32 bits.
+    """
+    return array("I", ids).tobytes()
 
 
 def decode_json(raw: msgspec.Raw | bytes) -> Json:

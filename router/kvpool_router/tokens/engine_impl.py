@@ -5,9 +5,8 @@ from collections.abc import Callable
 import aiohttp
 import msgspec
 
-from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, Prompt, TextPrompt, TokenIds, TokenPrompt
+from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, Prompt, TextPrompt, TokenIds, TokenPrompt, packed
 from kvpool_router.tokens.protocol import Untokenizable
-from kvpool_router.tokens.segments import packed
 
 TIMEOUT_S = 2.0
 

@@ -9,9 +9,18 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from kvpool_router.requests.prompts import ChatPrompt, Json, OpaquePrompt, Prompt, TextPrompt, TokenIds, TokenPrompt
+from kvpool_router.requests.prompts import (
+    ChatPrompt,
+    Json,
+    OpaquePrompt,
+    Prompt,
+    TextPrompt,
+    TokenIds,
+    TokenPrompt,
+    packed,
+)
 from kvpool_router.tokens.protocol import Untokenizable
-from kvpool_router.tokens.segments import Segments, packed
+from kvpool_router.tokens.segments import Segments
 from kvpool_router.tokens.template import ChatTemplate
 
 TOKENIZER_FILE = "tokenizer.json"

@@ -11,14 +11,12 @@ split words first cut too. Whether this one does is tried on a sample text at th
 """
 
 import re
-from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from sys import byteorder
 
 from tokenizers import Tokenizer
 
-from kvpool_router.requests.prompts import TokenIds
+from kvpool_router.requests.prompts import TokenIds, packed
 
 PIECE_CHARS = 1024
 _BATCH = 16
@@ -123,14 +121,6 @@ class Segments:
         (whole,) = self.encoded([sample])
         self._piece_chars = kept
         return b"".join(ids[each] for each in pieces) == whole
-
-
-def packed(ids: Sequence[int]) -> TokenIds:
-    """Little-endian uint32."""
-    found = array("I", ids)
-    if byteorder == "big":
-        found.byteswap()
-    return found.tobytes()
 
 
 def _is_letter(character: str) -> bool:

@@ -56,13 +56,13 @@ async def test_the_engine_gets_the_very_bytes_of_the_body_and_the_request_id() -
 
 
 async def test_an_engine_that_dies_before_its_first_byte_is_replaced_by_another() -> None:
-    async with TinyEngine(dies()) as dead, TinyEngine(streams(die_after=0)) as dying, TinyEngine() as alive:
-        async with door([dead, dying, alive]) as world:
-            for _ in range(3):
-                status, body = await world.post("/v1/completions", prompt())
-                assert (status, body.endswith(b"data: [DONE]\n\n")) == (200, True)
-            assert len(alive.seen) == 3
-            assert world.noted.retries
+    dead, dying, alive = TinyEngine(dies()), TinyEngine(streams(die_after=0)), TinyEngine()
+    async with dead, dying, alive, door([dead, dying, alive]) as world:
+        for _ in range(3):
+            status, body = await world.post("/v1/completions", prompt())
+            assert (status, body.endswith(b"data: [DONE]\n\n")) == (200, True)
+        assert len(alive.seen) == 3
+        assert world.noted.retries
 
 
 async def test_a_stream_that_breaks_off_ends_with_an_error_event() -> None:

@@ -1,0 +1,67 @@
+"""However the network cuts a stream, its events come out whole, in order, and the usage is found."""
+
+import itertools
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+from kvpool_router.requests.refusal import Dialect
+from kvpool_router.requests.usage import usage_of
+from kvpool_router.sse import MAX_HELD_BYTES, EventStream
+from tiny_engine import chat_event, chat_events
+
+WHOLE = b"".join(chat_events())
+USAGE_EVENT = chat_events()[3]
+
+
+def passed(stream: EventStream, raw: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
+    pieces = [stream.feed(raw[a:b]) for a, b in itertools.pairwise(edges)]
+    return [piece for piece in [*pieces, stream.close()] if piece]
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_any_cut_of_a_stream_loses_nothing_but_the_unasked_usage(cuts: list[int]) -> None:
+    stream = EventStream(Dialect.OPENAI, drops_usage=True)
+    pieces = passed(stream, WHOLE, cuts)
+    assert b"".join(pieces) == WHOLE.replace(USAGE_EVENT, b"")
+    assert all(piece.endswith(b"\n\n") for piece in pieces)
+    assert stream.usage() == (32, 3, 16)
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_a_client_that_asked_gets_every_byte(cuts: list[int]) -> None:
+    stream = EventStream(Dialect.OPENAI, drops_usage=False)
+    assert b"".join(passed(stream, WHOLE, cuts)) == WHOLE
+    assert stream.usage() == (32, 3, 16)
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(0, 10_000), max_size=5))
+def test_bytes_that_are_no_events_pass_too(raw: bytes, cuts: list[int]) -> None:
+    assert b"".join(passed(EventStream(Dialect.OPENAI, drops_usage=True), raw, cuts)) == raw
+
+
+def test_a_token_that_looks_like_usage_is_no_usage() -> None:
+    event = chat_event(choices=[{"delta": {"content": '"choices":[]'}}])
+    stream = EventStream(Dialect.OPENAI, drops_usage=True)
+    assert stream.feed(event) == event
+    odd = b'data: {"choices":[], broken\n\n'
+    assert stream.feed(odd) == odd
+    assert stream.usage() is None
+
+
+def test_an_endless_event_is_passed_on_in_pieces() -> None:
+    stream = EventStream(Dialect.OPENAI, drops_usage=True)
+    assert stream.feed(b"data: ") == b""
+    assert len(stream.feed(b"x" * (MAX_HELD_BYTES + 1))) == MAX_HELD_BYTES + 7
+
+
+def test_usage_is_read_in_each_apis_words_and_absent_where_there_is_none() -> None:
+    chat = {"usage": {"prompt_tokens": 5, "completion_tokens": None}}
+    anthropic = {"message": {"usage": {"input_tokens": 3, "output_tokens": 2, "cache_creation_input_tokens": 1}}}
+    responses = {"response": {"usage": {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 8}}}}
+    assert usage_of(json.dumps(chat).encode()) == (5, 0, None)
+    assert usage_of(json.dumps(anthropic).encode()) == (4, 2, None)
+    assert usage_of(json.dumps(responses).encode()) == (9, 0, 8)
+    for none in (b"{}", b'{"usage": null}', b'{"usage": {}}', b"not json", b'{"response": {}}'):
+        assert usage_of(none) is None
