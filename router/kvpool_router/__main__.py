@@ -28,7 +28,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     except SettingsError as error:
         sys.stderr.write(f"kvpool-router: {error}\n")
         return EXIT_BAD_SETTINGS
-    log_as_json(settings.config.pool)
+    log_as_json(settings.config.pool, sys.stderr)
     # What is loaded by now lives as long as the process: full collections need not look at it.
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

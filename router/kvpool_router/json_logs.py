@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import time
 from typing import TextIO
 
@@ -31,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def log_as_json(pool: str, stream: TextIO = sys.stderr) -> None:
+def log_as_json(pool: str, stream: TextIO) -> None:
     """Every logger of the process writes to `stream` from now on, at level INFO and above."""
     writer = logging.StreamHandler(stream)
     writer.setFormatter(JsonFormatter(pool))

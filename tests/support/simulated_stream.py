@@ -105,6 +105,7 @@ class SimulatedEngine:
         self._next = 0
 
     def _publish(self) -> Frame:
+        self.now += 1.0
         frame = Frame(self._next, f"{self.process}:{self._next}".encode())
         self._next += 1
         self.published.append(frame)

@@ -25,6 +25,8 @@ class Rhythm:
     first_retry_s: float = 2.0
     """Wait after a replay that could not be had; doubles each time."""
     longest_retry_s: float = 60.0
+    reconnect_s: float = 1.0
+    """Pause after a peer that closed the connection before it had shaken hands."""
     forget_s: float = 10.0
     """How long blocks are kept, without credit, while a lost connection does not come back."""
 

@@ -42,11 +42,11 @@ class MapSink:
         self._pace = pace
         self._wall_clock = wall_clock
         self._suspended = False
-        self._detached = False
+        self.detached = False
+        """The map is not touched any more: the worker is gone, or another stream speaks for it."""
 
     def detach(self) -> None:
-        """From now on the map is not touched: the worker is gone, or another stream speaks for it."""
-        self._detached = True
+        self.detached = True
 
     def count_foreign(self) -> None:
         """A message came that carries no batch."""
@@ -60,17 +60,17 @@ class MapSink:
             self.lag_ms = 1000 * max(0.0, self._wall_clock() - self._stamp)
 
     def suspend(self) -> None:
-        if not self._detached:
+        if not self.detached:
             self._map.suspend(self._worker)
             self._suspended = True
 
     def resume(self) -> None:
-        if not self._detached:
+        if not self.detached:
             self._map.resume(self._worker)
             self._suspended = False
 
     def drop(self) -> None:
-        if self._detached:
+        if self.detached:
             return
         self._map.drop(self._worker)
         self.tally = Tally()
@@ -87,7 +87,7 @@ class MapSink:
         return pieces
 
     def _put(self, events: Sequence[KvEvent]) -> None:
-        if self._detached:
+        if self.detached:
             return
         applied = self._map.apply(self._worker, events)
         if applied.cleared:

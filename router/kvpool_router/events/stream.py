@@ -46,19 +46,20 @@ class WorkerStream:
         self.worker = worker
         self.sink = MapSink(worker.id, around.cache_map, around.block_tokens, around.pace, around.wall_clock)
         self.follower = Follower(self.sink, around.monotonic, around.rhythm)
-        self.trouble: str | None = None
+        self.trouble: str | None = f"No connection to {worker.events} yet."
         """Why there is no connection; None while there is one."""
         self._around = around
+        self._forgetting: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         if self.worker.events is not None:
-            self.trouble = f"No connection to {self.worker.events} yet."
             self._task = asyncio.create_task(self._run(self.worker.events), name=f"events {self.worker.id}")
 
     def cut(self) -> None:
         """From the return of this call on the map is left alone, whatever the task does until it has ended."""
         self.sink.detach()
+        self._keep()
         if self._task is not None:
             self._task.cancel()
 
@@ -79,32 +80,44 @@ class WorkerStream:
                 await asyncio.sleep(FAULT_PAUSE_S)
 
     async def _one_connection(self, address: str) -> None:
-        context, rhythm = self._around.context, self._around.rhythm
+        around = self._around
         with Subscription(
-            context, address, self.worker.replay, rhythm.silence_s, self.sink.count_foreign
+            around.context, address, self.worker.replay, around.rhythm.silence_s, self.sink.count_foreign
         ) as subscription:
-            forgetting = asyncio.get_running_loop().call_later(rhythm.forget_s, self._forget)
-            try:
-                await self._establish(subscription)
-            finally:
-                forgetting.cancel()
-            self.trouble = None
+            subscription.connect()
+            if not await subscription.established(self._hindered):
+                await asyncio.sleep(around.rhythm.reconnect_s)
+                return
+            self._connected()
             try:
                 await until_first(self.follower.follow(subscription), subscription.lost())
             finally:
                 self._lost(f"The connection to {address} was lost; trying again.")
 
-    async def _establish(self, subscription: Subscription) -> None:
-        subscription.connect()
-        while not await subscription.established():
-            if self.follower.marks.applied < 0:
-                self.trouble = subscription.trouble
+    def _hindered(self, trouble: str) -> None:
+        """A loss is told until its blocks are forgotten."""
+        if self._forgetting is None:
+            self.trouble = trouble
+
+    def _connected(self) -> None:
+        self.trouble = None
+        self._keep()
 
     def _lost(self, trouble: str) -> None:
+        if self.sink.detached:
+            return
         self.sink.suspend()
         self.follower.facts.caught_up = False
         self.trouble = trouble
+        self._keep()
+        self._forgetting = asyncio.get_running_loop().call_later(self._around.rhythm.forget_s, self._forget)
+
+    def _keep(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
 
     def _forget(self) -> None:
+        self._forgetting = None
         self.follower.forget()
         self.sink.resume()

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 import zmq
 import zmq.asyncio
@@ -14,6 +15,8 @@ from kvpool_router.events.sequence import Frame
 
 LIVE_FRAMES_KEPT = 16_384
 """Live batches that may wait while a replay is read; the rest waits at the engine."""
+LONGEST_HANDSHAKE_MS = 5000
+"""Without news for so long libzmq has given up: while it tries, something happens at least every 3 s."""
 
 _OPTIONS = {
     zmq.LINGER: 0,
@@ -27,15 +30,7 @@ _OPTIONS = {
     zmq.HEARTBEAT_IVL: 1000,
     zmq.HEARTBEAT_TIMEOUT: 3000,
 }
-_HANDSHAKE_FAILED = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.HANDSHAKE_FAILED_PROTOCOL)
-_MONITORED = (
-    zmq.Event.CONNECTED
-    | zmq.Event.CONNECT_RETRIED
-    | zmq.Event.DISCONNECTED
-    | zmq.Event.HANDSHAKE_SUCCEEDED
-    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-)
+_MONITORED = zmq.Event.CONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_SUCCEEDED
 
 
 class Subscription:
@@ -58,14 +53,14 @@ class Subscription:
         self._replay = replay
         self._silence_s = silence_s
         self._foreign = foreign
-        self.trouble = f"No connection to {events} yet."
 
     def __enter__(self) -> Self:
         self._socket = self._context.socket(zmq.SUB)
         for option, value in _OPTIONS.items():
             self._socket.set(option, value)
         self._socket.set(zmq.SUBSCRIBE, b"")
-        self._monitor = self._socket.get_monitor_socket(_MONITORED)
+        # pyzmq's own address is made of the file descriptor, which a socket just closed may still hold.
+        self._monitor = self._socket.get_monitor_socket(_MONITORED, f"inproc://monitor-{uuid4().hex}")
         return self
 
     def __exit__(
@@ -76,27 +71,38 @@ class Subscription:
         self._socket.close()
 
     def connect(self) -> None:
-        """Begins to connect; libzmq goes on trying by itself, at most a second apart. Raises ZMQError: no address."""
+        """Begins to connect. Raises ZMQError: it is no address."""
         self._socket.connect(self._events)
 
-    async def established(self) -> bool:
-        """True once the publisher has shaken hands. False after anything else that happened: `trouble` says what."""
-        event = await self._event()
-        if event == zmq.Event.CONNECT_RETRIED:
-            self.trouble = f"No connection to {self._events}: nothing listens there, or the way is blocked."
-        elif event == zmq.Event.CONNECTED:
-            self.trouble = f"{self._events} accepts connections, but no publisher answers there."
-        elif event in _HANDSHAKE_FAILED:
-            self.trouble = f"What answers at {self._events} is no event publisher."
-        return event == zmq.Event.HANDSHAKE_SUCCEEDED
+    async def established(self, hindered: Callable[[str], None]) -> bool:
+        """True once the publisher has shaken hands; False if it closed the connection or hangs: begin anew.
+
+        `hindered` is told, in a sentence, what stands in the way.
+
+        libzmq goes on trying by itself while nothing listens, but not after a peer that is no publisher.
+        """
+        self._monitor.set(zmq.RCVTIMEO, LONGEST_HANDSHAKE_MS)
+        while (event := await self._event()) != zmq.Event.HANDSHAKE_SUCCEEDED:
+            if event in (None, zmq.Event.DISCONNECTED):
+                hindered(f"What answers at {self._events} is no event publisher, or it hangs.")
+                return False
+            if event == zmq.Event.CONNECTED:
+                hindered(f"{self._events} accepts connections, but no publisher answers there.")
+            else:
+                hindered(f"No connection to {self._events}: nothing listens there, or the way is blocked.")
+        return True
 
     async def lost(self) -> None:
         """Returns when the connection is lost."""
+        self._monitor.set(zmq.RCVTIMEO, -1)
         while await self._event() != zmq.Event.DISCONNECTED:
             pass
 
-    async def _event(self) -> zmq.Event:
-        message = await self._monitor.recv_multipart()
+    async def _event(self) -> zmq.Event | None:
+        try:
+            message = await self._monitor.recv_multipart()
+        except zmq.Again:
+            return None
         return zmq.Event(parse_monitor_message(message)["event"])
 
     async def live(self, timeout_s: float) -> Frame | None:

@@ -1,10 +1,11 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kvpool_router.events.follower import Follower, Rhythm
+from kvpool_router.events.follower import MAX_ASKS, Follower, Rhythm
+from kvpool_router.events.sequence import Frame
 from simulated_stream import CheckedMap, Fault, Finished, Happening, Lost, SimulatedEngine
 
 PUBLISH, LOSE, RENUMBER, DISCONNECT, RESTART, QUIET = Happening
@@ -123,6 +124,38 @@ def test_a_history_missed_for_want_of_replay_is_fetched_later():
     assert follower.marks.complete
 
 
+def test_a_missed_history_is_fetched_from_a_stream_that_never_falls_silent():
+    engine, held, follower = play([LOSE, LOSE, *[PUBLISH] * 6], [Fault.SILENT])
+    assert held.held == engine.published
+    assert follower.marks.complete
+
+
+def test_an_engine_that_contradicts_itself_is_left_alone_for_a_while():
+    class Babbler(SimulatedEngine):
+        async def replay(self, first: int) -> AsyncGenerator[Frame, None]:
+            self.asked += 1
+            for sequence in (0, 1, 0):
+                yield Frame(sequence, b"0:%d" % self.asked)
+
+    engine = Babbler(iter([]), iter([]), 10)
+    held = CheckedMap()
+    follower = Follower(held, engine.clock, Rhythm())
+    asyncio.run(_play(engine, held, follower))
+    assert engine.asked == MAX_ASKS
+    assert follower.facts.replay_trouble == "replays contradict each other"
+
+
+def test_silence_asks_for_nothing_while_replays_are_put_off():
+    class Halted(SimulatedEngine):
+        def clock(self) -> float:
+            return 0.0
+
+    engine = Halted(iter([QUIET] * 5), iter([Fault.SILENT]), 10)
+    held = CheckedMap()
+    asyncio.run(_play(engine, held, Follower(held, engine.clock, Rhythm())))
+    assert engine.asked == 1
+
+
 def test_a_map_that_cannot_be_recognised_after_a_reconnect_is_dropped():
     _, held, _ = play([PUBLISH, PUBLISH, DISCONNECT], [Fault.NONE, Fault.SILENT])
     assert held.held == []
@@ -130,8 +163,9 @@ def test_a_map_that_cannot_be_recognised_after_a_reconnect_is_dropped():
 
 
 def test_replays_that_fail_are_not_asked_for_at_every_batch():
-    engine, _, _ = play([PUBLISH, *[LOSE, PUBLISH] * 20], [Fault.NONE, *[Fault.SILENT] * 40])
-    assert engine.asked == 2
+    engine, held, _ = play([PUBLISH, *[LOSE, PUBLISH] * 40], [Fault.NONE, *[Fault.SILENT] * 80])
+    assert 2 < engine.asked < 10
+    assert held.held[-1:] == engine.published[-1:]
 
 
 def test_an_engine_without_a_replay_buffer_keeps_its_map_while_connected():

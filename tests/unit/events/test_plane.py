@@ -21,7 +21,15 @@ from kvpool_router.workers import Worker, WorkerId
 
 ENGINE = WorkerId("engine-0", 0)
 TEXT = Namespace(None, None)
-QUICK = Rhythm(silence_s=0.2, first_check_s=0.2, next_check_s=0.5, first_retry_s=0.1, longest_retry_s=0.2, forget_s=0.5)
+QUICK = Rhythm(
+    first_check_s=0.2,
+    next_check_s=0.5,
+    silence_s=0.2,
+    first_retry_s=0.1,
+    longest_retry_s=0.2,
+    reconnect_s=0.05,
+    forget_s=0.5,
+)
 
 
 class World:
@@ -321,6 +329,30 @@ async def test_a_hung_publisher_is_approximate_with_its_reason(world, publisher)
         world.follow(engine(publisher, events=mute))
         await eventually(lambda: "no publisher answers" in world.reason)
         assert world.state is EventState.APPROXIMATE
+
+
+async def test_a_publisher_that_hangs_while_shaking_hands_is_tried_again(world, publisher, monkeypatch):
+    monkeypatch.setattr("kvpool_router.events.subscriber.LONGEST_HANDSHAKE_MS", 50)
+    with mute_listener() as mute:
+        world.follow(engine(publisher, events=mute))
+        await eventually(lambda: "or it hangs" in world.reason)
+
+
+async def test_another_kind_of_socket_at_the_events_address_shows_and_is_left_for_a_publisher(world, publisher):
+    """The two ports of a pod told the wrong way round, until somebody mends it."""
+    world.follow(engine(publisher, events=publisher.replay))
+    await eventually(lambda: "is no event publisher" in world.reason)
+    assert world.state is EventState.APPROXIMATE
+    address = publisher.replay
+    publisher.close()
+    right = EventPublisher(events=address)
+    try:
+        right.publish([stored(0)])
+        await eventually(lambda: world.synced)
+        right.publish([stored(1)])
+        await eventually(lambda: world.cached(1))
+    finally:
+        right.close()
 
 
 async def test_predictions_count_again_once_a_lost_connection_stays_lost(world, publisher):

@@ -1,15 +1,16 @@
 import asyncio
+import gc
+import http.client
 import json
+import logging
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
-from pathlib import Path
 
 import aiohttp
 import pytest
-from engine_pods import write_pods
+from engine_pods import engine_pod, write_pods
 from eventually import eventually
 from kvpool_router.__main__ import main
 from kvpool_router.app import run_router
@@ -135,40 +136,59 @@ def test_bad_settings_end_the_process_with_2_and_one_line(tmp_path, capsys):
     assert told.count("\n") == 1
 
 
-def test_the_process_serves_and_ends_with_0_on_sigterm(tmp_path: Path):
+def test_the_process_serves_logs_as_json_and_ends_with_0_on_sigterm(process_files, capsys, own_logging):
+    arguments, env, port = process_files
+    waiting = threading.Thread(target=terminate_once_healthy, args=(port,))
+    waiting.start()
+    assert main(arguments, env) == 0
+    waiting.join()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["pool"] for line in lines} == {"qwen"}
+
+
+@pytest.fixture
+def process_files(tmp_path):
     settings = settings_for(tmp_path)
-    write_pods(settings.membership_file)
+    write_pods(settings.membership_file, engine_pod(ip="127.0.0.1", http_port=1, events_port=None, replay_port=None))
     (tmp_path / "router.json").write_text(settings.config.model_dump_json(by_alias=True))
     (tmp_path / "token").write_text("secret")
-    free = listen(LOOPBACK, "http"), listen(LOOPBACK, "admin")
-    ports = [each.getsockname()[1] for each in free]
-    for each in free:
-        each.close()
+    public, admin = free_port(), free_port()
     env = {
-        **os.environ,
         "POD_IP": "127.0.0.1",
-        "KVPOOL_HTTP_PORT": str(ports[0]),
-        "KVPOOL_ADMIN_PORT": str(ports[1]),
+        "KVPOOL_HTTP_PORT": str(public),
+        "KVPOOL_ADMIN_PORT": str(admin),
         "KVPOOL_MEMBERSHIP_FILE": str(settings.membership_file),
     }
     arguments = ["--config", str(tmp_path / "router.json"), "--admin-token-file", str(tmp_path / "token")]
-    process = subprocess.Popen([sys.executable, "-m", "kvpool_router", *arguments], env=env, stderr=subprocess.PIPE)
-    try:
-        assert asyncio.run(_health(ports[0])) == {"status": "ok"}
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.communicate()
+    return arguments, env, public
 
 
-async def _health(port: int) -> object:
-    begun = time.monotonic()
-    async with aiohttp.ClientSession() as client:
-        while True:
-            try:
-                async with client.get(f"http://127.0.0.1:{port}/health") as answer:
-                    return json.loads(await answer.read())
-            except aiohttp.ClientConnectorError:
-                assert time.monotonic() - begun < 20
-                await asyncio.sleep(0.02)
+@pytest.fixture
+def own_logging():
+    """What the process does to logging and to the garbage collector is undone."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    gc.unfreeze()
+
+
+def free_port() -> int:
+    with listen(LOOPBACK, "http") as listening:
+        return int(listening.getsockname()[1])
+
+
+def terminate_once_healthy(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        try:
+            connection.request("GET", "/health")
+            assert json.load(connection.getresponse()) == {"status": "ok"}
+            break
+        except ConnectionError:
+            time.sleep(0.01)
+        finally:
+            connection.close()
+    os.kill(os.getpid(), signal.SIGTERM)
