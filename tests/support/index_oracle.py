@@ -20,22 +20,23 @@ def tokens_of(path: Path) -> bytes:
 
 @dataclass
 class OracleWorker:
+    limit: int
     copies: dict[Place, int] = field(default_factory=dict)
     predictions: dict[Place, float] = field(default_factory=dict)
     sent: dict[Place, int] = field(default_factory=dict)
     stamps: dict[Place, int] = field(default_factory=dict)
-    limit: int = 0
     suspended: bool = False
 
 
 class IndexOracle:
-    def __init__(self, ttl_s: float) -> None:
+    def __init__(self, ttl_s: float, history_blocks: int) -> None:
         self.ttl_s = ttl_s
+        self.history_blocks = history_blocks
         self.workers: dict[WorkerId, OracleWorker] = {}
         self.stamp = 0
 
     def worker(self, worker: WorkerId) -> OracleWorker:
-        return self.workers.setdefault(worker, OracleWorker())
+        return self.workers.setdefault(worker, OracleWorker(self.history_blocks))
 
     def stored(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
         here = self.worker(worker)

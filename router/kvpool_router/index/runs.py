@@ -127,7 +127,7 @@ class RunTree:
         return len(self._roots)
 
     def match(self, tokens: bytes, namespace: Namespace, eligible: int) -> list[Reach]:
-        """Disjoint sets of the eligible seats with the whole leading blocks that they have; without those at zero."""
+        """Disjoint sets of the eligible seats with the whole leading blocks that they have, if any."""
         node = self._roots.get(namespace)
         reaches: list[Reach] = []
         depth, size = 0, self.block_bytes
@@ -143,7 +143,7 @@ class RunTree:
             if child.part:
                 partial = [(1 << seat, _leading(those)) for seat, those in child.part.items() if eligible >> seat & 1]
                 staying |= sum(member for member, blocks in partial if blocks >= same)
-                ending = [(member, depth + blocks) for member, blocks in partial if 0 < blocks < same]
+                ending = [(member, depth + blocks) for member, blocks in partial if blocks < same]
                 reaches += ending
                 eligible ^= sum(member for member, _ in ending)
             if eligible != staying:

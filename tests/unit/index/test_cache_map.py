@@ -120,6 +120,7 @@ def test_a_cleared_cache_gives_no_credit_and_fills_again(index):
         {"extra_keys": [(b"embeddings",), None]},
         {"extra_keys": [("salt", b"embeddings"), None]},
         {"extra_keys": []},
+        {"lora_name": "ada", "extra_keys": [(("image", 0),), ("ada",)]},
         {"block_hashes": [1, 1]},
         {"block_hashes": [1, (1 << 60) + 1]},
     ],
@@ -228,6 +229,21 @@ def test_nothing_is_predicted_that_is_held_already(index):
     index.apply(A, [stored(1, 2)])
     index.sent(A, prompt(1, 2), PLAIN, 0.0)
     assert index.size().predictions == 0
+
+
+def test_predictions_end_even_if_nobody_asks(index):
+    for second in range(100):
+        index.sent(A, prompt(second, 1), PLAIN, float(second))
+    assert index.size().predictions == 10
+
+
+def test_a_dropped_worker_takes_all_its_predictions_along(index):
+    for block in (1, 2, 3):
+        index.sent(A, prompt(block), PLAIN, 0.0)
+    index.apply(A, [stored(2)])
+    assert index.size().predictions == 2
+    index.drop(A)
+    assert index.size() == Size(0, 0, 0, 0)
 
 
 def test_a_prompt_of_less_than_a_block_predicts_nothing(index):

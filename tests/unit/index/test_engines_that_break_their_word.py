@@ -62,3 +62,12 @@ def test_a_hash_that_moves_takes_its_credit_along():
     assert index.match(tokens_of((0, 9)), PLAIN, 0.0) == {}
     assert index.match(tokens_of((1, 9)), PLAIN, 0.0)[LIAR].cached_tokens == BLOCK_TOKENS
     assert index.blocks(LIAR) == 1
+
+
+def test_a_hash_that_moves_is_one_copy_again():
+    index = CacheMap(BLOCK_TOKENS, 1.0, None)
+    first, second = (TokenIds(tokens_of((block,))) for block in (0, 1))
+    for block in (first, first, second):
+        index.apply(LIAR, [BlockStored([7], None, block, BLOCK_TOKENS)])
+    index.apply(LIAR, [BlockRemoved([7])])
+    assert (index.blocks(LIAR), index.match(tokens_of((1, 9)), PLAIN, 0.0)) == (0, {})
