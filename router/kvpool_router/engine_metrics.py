@@ -14,6 +14,8 @@ from kvpool_router.workers import Worker, WorkerId
 LOG = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
+FIRST_ROUND_S = 1.0
+"""New engines are all read within this time, and at the same distances ever after."""
 
 # Names of all releases; a full parser takes 40 times as long over the 60 kB that an engine answers.
 _LINE = re.compile(
@@ -81,7 +83,7 @@ def _number(label: str | None) -> int | None:
 
 
 class EngineMetrics:
-    """Reads every engine's metrics once an interval, one engine after the other spread over it.
+    """Reads every engine's metrics once an interval, one engine after the other.
 
     A reading stays until the next; its age is for the reader to judge. An engine that does not answer is passed over.
     """
@@ -110,7 +112,7 @@ class EngineMetrics:
         for url in self._pollers.keys() - ranks.keys():
             self._pollers.pop(url).cancel()
         for position, url in enumerate(ranks.keys() - self._pollers.keys()):
-            delay_s = self._interval_s * position / max(len(ranks), 1)
+            delay_s = min(self._interval_s, FIRST_ROUND_S) * position / len(ranks)
             self._pollers[url] = asyncio.create_task(self._poll(url, delay_s), name=f"metrics {url}")
         present = {worker.id for worker in workers}
         for gone in self._readings.keys() - present:

@@ -57,7 +57,7 @@ class StateReport:
             synced=standing.synced,
             blocks=standing.blocks,
             last_sequence=standing.last_sequence,
-            lag_ms=standing.lag_ms,
+            lag_ms=None if standing.lag_ms is None else round(standing.lag_ms, 2),
             gaps=standing.gaps,
             skipped_events=standing.skipped_events,
             ready=worker.ready,

@@ -75,7 +75,7 @@ class WorkerStream:
                 self.trouble = f"The events address {address} cannot be used: {error}."
                 await asyncio.sleep(FAULT_PAUSE_S)
             except Exception:
-                LOG.exception("events of %s failed; beginning again", self.worker.id)
+                LOG.exception("following KV events failed; beginning again", extra={"worker": self.worker.id})
                 self._lost(f"The events of {address} could not be followed; see the router's log.")
                 await asyncio.sleep(FAULT_PAUSE_S)
 
@@ -100,12 +100,14 @@ class WorkerStream:
             self.trouble = trouble
 
     def _connected(self) -> None:
+        LOG.info("following the KV events of %s", self.worker.events, extra={"worker": self.worker.id})
         self.trouble = None
         self._keep()
 
     def _lost(self, trouble: str) -> None:
         if self.sink.detached:
             return
+        LOG.warning("%s Its cached blocks count for nothing meanwhile.", trouble, extra={"worker": self.worker.id})
         self.sink.suspend()
         self.follower.facts.caught_up = False
         self.trouble = trouble
