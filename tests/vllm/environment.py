@@ -15,6 +15,8 @@ from pathlib import Path
 VLLM = "0.32.0"
 TORCH = "2.13.0"
 HERE = Path(__file__).resolve().parent
+EXAMPLE_MODEL = Path("/var/tmp/kvpool/tiny-llama")
+"""Where examples/cpu-vllm.yaml looks for the model: its path must be absolute, and a user's cache has no fixed one."""
 
 OTHER_REQUIREMENTS = """
 import importlib.metadata, packaging.requirements
@@ -56,7 +58,16 @@ def prepare() -> tuple[Path, Path]:
         shutil.rmtree(making, ignore_errors=True)
         _run(interpreter(), HERE / "tiny_model.py", making)
         making.rename(model_folder())
+    link(EXAMPLE_MODEL, model_folder())
     return interpreter(), model_folder()
+
+
+def link(name: Path, folder: Path) -> None:
+    name.parent.mkdir(parents=True, exist_ok=True)
+    if name.is_symlink():
+        name.unlink()
+    if not name.exists():
+        name.symlink_to(folder)
 
 
 def install() -> None:
