@@ -100,18 +100,18 @@ def clean_environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def ready(file: Path, *words: str, pool: str = "pool") -> AsyncIterator["Pool"]:
+async def ready(file: Path, *words: str, pool: str = "pool", within_s: float = READY_WITHIN_S) -> AsyncIterator["Pool"]:
     """A pool that is ready, with clients for its door and its admin endpoint."""
     port = str(free_port(21_000))
     async with up(file, "--port", port, *words, pool=pool) as started:
-        await until_ready(started)
+        await until_ready(started, within_s)
         async with aiohttp.ClientSession() as http:
             yield Pool(started, http)
         await started.end()
 
 
-async def until_ready(started: Up) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+async def until_ready(started: Up, within_s: float = READY_WITHIN_S) -> None:
+    deadline = time.monotonic() + within_s
     while "is ready:" not in started.said():
         assert started.process.returncode is None, started.said()
         assert time.monotonic() < deadline, f"not ready in time: {started.said()}"
@@ -133,8 +133,8 @@ class Pool:
         async with self.http.post(f"{self.url}{path}", json=body, **options) as answer:
             return answer.status, await answer.json()
 
-    async def complete(self, prompt, tokens: int = 4, **more) -> dict[str, object]:
-        body = {"model": MODEL, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, **more}
+    async def complete(self, prompt, tokens: int = 4, model: str = MODEL, **more) -> dict[str, object]:
+        body = {"model": model, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True, **more}
         status, answer = await self.post("/v1/completions", body)
         assert status == 200, answer
         return answer

@@ -1,0 +1,62 @@
+"""`kvpool up` inside the tests' own process, its children real: what the command does is seen by coverage too."""
+
+import signal
+import threading
+import time
+
+import pytest
+from kvpool_cli.errors import UserError
+from kvpool_cli.runs import RunFolder
+from kvpool_cli.status import status
+from kvpool_cli.up.command import UpOptions, up
+from up_process import free_port, manifest, write
+
+
+def options(tmp_path, *manifests, **told):
+    defaults = {
+        "file": write(tmp_path / "pool.yaml", *manifests),
+        "engine": "sim",
+        "port": free_port(29_000),
+        "once_ready": None,
+        "shown": "lines",
+        "timeout_s": 60,
+        "vllm_python": None,
+        "run_folder": tmp_path / "run",
+    }
+    return UpOptions(**(defaults | told))
+
+
+def test_a_command_runs_once_the_pool_is_ready_and_its_exit_code_is_the_answer(tmp_path, capfd):
+    command = 'echo "the model is $KVPOOL_MODEL at $KVPOOL_URL"; sleep 1.5; exit 5'
+    assert up(options(tmp_path, manifest(replicas=1), once_ready=command)) == 5
+    said = capfd.readouterr().out
+    assert "is ready: http://127.0.0.1:" in said
+    assert "the model is meta-llama/Llama-3.1-8B-Instruct at http://127.0.0.1:" in said
+    assert RunFolder(tmp_path / "run", "pool").record() is None
+
+
+def test_a_signal_ends_a_ready_pool_while_status_still_sees_it(tmp_path, capfd):
+    codes = []
+
+    def interrupt():
+        folder = RunFolder(tmp_path / "run", "pool")
+        deadline = time.monotonic() + 60
+        while not codes or codes[-1] != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            if folder.record() is not None:
+                codes.append(status("pool", tmp_path / "run"))
+        signal.raise_signal(signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert up(options(tmp_path, manifest(replicas=1))) == 130
+    thread.join()
+    assert codes[-1] == 0
+
+
+def test_a_pool_that_is_late_is_a_users_error_with_its_cause(tmp_path):
+    slow = manifest(replicas=1, engine={"env": [{"name": "KVPOOL_SIM_START_DELAY", "value": "60"}]})
+    with pytest.raises(UserError, match="not ready after 3 s: pool: ") as caught:
+        up(options(tmp_path, slow, timeout_s=3))
+    assert caught.value.exit_code == 1
