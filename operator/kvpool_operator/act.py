@@ -1,0 +1,130 @@
+"""Does what a plan says, through the Cluster seam. The only writer."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from kvpool_api import labels
+from kvpool_api.conditions import Reason
+from kvpool_api.manifest import Manifest, as_text, at
+
+from kvpool_operator.build.names import digest
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
+from kvpool_operator.manifests import name_of, rfc3339
+from kvpool_operator.plan.actions import (
+    Action,
+    ApplyChild,
+    ClearDraining,
+    CreateEngine,
+    DeleteEngine,
+    MarkDraining,
+    SetRoutable,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one action."""
+
+    action: Action
+    refused: str | None
+    """The cluster's own words where it did not do it."""
+
+
+class Actor:
+    """Performs actions in one namespace. One that fails does not stop the others: the next observation tells."""
+
+    def __init__(self, cluster: Cluster, namespace: str, clock: Callable[[], float]) -> None:
+        self._cluster = cluster
+        self._namespace = namespace
+        self._clock = clock
+
+    async def perform(self, actions: tuple[Action, ...]) -> list[Done]:
+        """Children in their order, then all engines side by side."""
+        done = [await self._attempt(action) for action in actions if isinstance(action, ApplyChild)]
+        engines = [action for action in actions if not isinstance(action, ApplyChild)]
+        return done + list(await asyncio.gather(*map(self._attempt, engines)))
+
+    async def _attempt(self, action: Action) -> Done:
+        LOG.info("%s %s: %s", type(action).__name__, subject(action), action.reason.message)
+        try:
+            await self._call(action)
+        except NotFound:
+            return Done(action, None)  # somebody was faster; the next observation shows it
+        except ClusterError as error:
+            LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
+            return Done(action, str(error))
+        return Done(action, None)
+
+    def _call(self, action: Action) -> Awaitable[object]:
+        match action:
+            case ApplyChild() | CreateEngine():
+                return self._cluster.apply(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN, force=True)
+            case DeleteEngine():
+                return self._cluster.delete(Ref(seam.POD, self._namespace, action.name), uid=action.uid)
+            case MarkDraining():
+                return self._annotate(action.name, action.uid, {labels.DRAINING: rfc3339(self._clock())})
+            case ClearDraining():
+                return self._annotate(action.name, action.uid, {})
+            case SetRoutable():
+                return self._admit(action)
+
+    def _annotate(self, pod: str, uid: str, annotations: dict[str, str]) -> Awaitable[Manifest]:
+        """The manager of this annotation owns nothing else, so leaving it out removes it."""
+        manifest = self._pod(pod, uid)
+        manifest["metadata"] = {**self._metadata(pod, uid), "annotations": {**annotations}}
+        return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_DRAIN, force=True)
+
+    def _admit(self, action: SetRoutable) -> Awaitable[Manifest]:
+        passed: Manifest = {
+            "type": labels.ROUTABLE_GATE,
+            "status": "True",
+            "reason": action.reason.code,
+            "message": action.reason.message,
+            "lastTransitionTime": rfc3339(self._clock()),
+        }
+        manifest: Manifest = {**self._pod(action.name, action.uid), "status": {"conditions": [passed]}}
+        return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_STATUS, force=True, subresource="status")
+
+    def _pod(self, name: str, uid: str) -> Manifest:
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": self._metadata(name, uid)}
+
+    def _metadata(self, name: str, uid: str) -> Manifest:
+        """With the uid, so that a namesake that came later is not meant."""
+        return {"name": name, "namespace": self._namespace, "uid": uid}
+
+
+def subject(action: Action) -> str:
+    """What the action is about."""
+    match action:
+        case ApplyChild():
+            return f"{as_text(action.manifest['kind'])} {name_of(action.manifest)}"
+        case _:
+            return action.name
+
+
+def event(pool: Manifest, reason: Reason, *, warning: bool, now: float) -> Manifest:
+    """A v1 Event about the pool. The same event again renews the one that is there."""
+    meta = {"name": as_text(at(pool, ("metadata", "name"))), "uid": as_text(at(pool, ("metadata", "uid")))}
+    namespace = as_text(at(pool, ("metadata", "namespace")))
+    name = f"{meta['name']}.{digest([meta['uid'], reason.code, reason.message])}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": as_text(pool["apiVersion"]),
+            "kind": as_text(pool["kind"]),
+            "namespace": namespace,
+            **meta,
+        },
+        "reason": reason.code,
+        "message": reason.message,
+        "type": "Warning" if warning else "Normal",
+        "source": {"component": "kvpool-operator"},
+        "lastTimestamp": rfc3339(now),
+    }

@@ -1,0 +1,1 @@
+"""Manifests of what a pool owns; pure, one concern a file."""

@@ -1,0 +1,93 @@
+"""The router's Deployment."""
+
+from kvpool_api.labels import CONFIG_HASH, POOL, ROLE, ROLE_ROUTER, ROUTER_CONTAINER, admin_secret_name, router_name
+from kvpool_api.pool import InferencePool
+from kvpool_api.wire import (
+    ADMIN_PORT_NAME,
+    ADMIN_TOKEN_PATH,
+    HTTP_PORT_NAME,
+    ROUTER_ADMIN_PORT,
+    ROUTER_CONFIG_PATH,
+    ROUTER_HTTP_PORT,
+)
+from pydantic import JsonValue
+
+from kvpool_operator.build.model_files import CACHE_MOUNT, model_files
+from kvpool_operator.build.names import digest
+from kvpool_operator.build.parts import Json, field_env, http_probe, metadata, resources, restricted, unprivileged
+from kvpool_operator.build.router_config import router_config
+
+ROUTER_USER = 65532
+ROUTER_GRACE_S = 60
+
+
+def router_deployment(pool: InferencePool, default_image: str) -> Json:
+    """A changed configuration changes an annotation of the template, and so rolls the routers."""
+    name = router_name(pool.metadata.name)
+    selector: Json = {POOL: pool.metadata.name, ROLE: ROLE_ROUTER}
+    config = router_config(pool).model_dump(mode="json")
+    template: Json = {
+        "metadata": {"labels": selector, "annotations": {CONFIG_HASH: digest(config)}},
+        "spec": _pod_spec(pool, default_image),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(pool, name, ROLE_ROUTER),
+        "spec": {
+            "replicas": pool.spec.router.replicas,
+            "selector": {"matchLabels": selector},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": template,
+        },
+    }
+
+
+def _pod_spec(pool: InferencePool, default_image: str) -> Json:
+    name = pool.metadata.name
+    volumes: list[JsonValue] = [
+        {"name": "config", "configMap": {"name": router_name(name)}},
+        {"name": "admin", "secret": {"secretName": admin_secret_name(name)}},
+        {"name": "cache", "emptyDir": {}},
+        *model_files(pool.spec.model).volumes,
+    ]
+    return {
+        "serviceAccountName": router_name(name),
+        "enableServiceLinks": False,
+        "securityContext": unprivileged(ROUTER_USER),
+        "terminationGracePeriodSeconds": ROUTER_GRACE_S,
+        "containers": [_container(pool, default_image)],
+        "volumes": volumes,
+    }
+
+
+def _container(pool: InferencePool, default_image: str) -> Json:
+    files = model_files(pool.spec.model)
+    return {
+        "name": ROUTER_CONTAINER,
+        "image": pool.spec.router.image or default_image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--config", ROUTER_CONFIG_PATH],
+        "env": [
+            field_env("POD_NAME", "metadata.name"),
+            field_env("POD_IP", "status.podIP"),
+            {"name": "HF_HOME", "value": CACHE_MOUNT},
+            *files.env,
+        ],
+        "ports": [
+            {"name": HTTP_PORT_NAME, "containerPort": ROUTER_HTTP_PORT},
+            {"name": ADMIN_PORT_NAME, "containerPort": ROUTER_ADMIN_PORT},
+        ],
+        "resources": resources(pool.spec.router.resources),
+        "securityContext": {**restricted(), "readOnlyRootFilesystem": True},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "startupProbe": http_probe("/health", HTTP_PORT_NAME, period_s=2, failures=60),
+        "readinessProbe": http_probe("/ready", HTTP_PORT_NAME, period_s=2, failures=2),
+        "livenessProbe": http_probe("/health", HTTP_PORT_NAME, period_s=10, failures=6),
+        "volumeMounts": [
+            {"name": "config", "mountPath": ROUTER_CONFIG_PATH.rpartition("/")[0], "readOnly": True},
+            {"name": "admin", "mountPath": ADMIN_TOKEN_PATH.rpartition("/")[0], "readOnly": True},
+            {"name": "cache", "mountPath": CACHE_MOUNT},
+            *files.mounts,
+        ],
+    }

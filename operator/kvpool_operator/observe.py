@@ -1,0 +1,125 @@
+"""Looks at one pool: fresh lists and gets, and what its routers answer. The only reader."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Iterable
+
+from kvpool_api import labels
+from kvpool_api.manifest import Manifest, as_text, at
+from kvpool_api.pool import InferencePool
+from kvpool_api.wire import ADMIN_PORT_NAME, ROUTER_ADMIN_PORT
+
+from kvpool_operator.build.access import TOKEN_KEY
+from kvpool_operator.build.children import children
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.seam import KINDS, Cluster, NotFound, Ref
+from kvpool_operator.manifests import (
+    annotation,
+    condition,
+    is_terminating,
+    is_true,
+    label,
+    name_of,
+    port_named,
+    seconds,
+    uid_of,
+)
+from kvpool_operator.observed import ChildKey, Engine, Observed, Router
+from kvpool_operator.routers import RouterAdmin, RouterSilent
+from kvpool_operator.settings import Settings
+
+
+async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Settings) -> Observed:
+    """Everything about the pool, read now. Raises NotFound (the pool is gone) and Unavailable."""
+    pool = InferencePool.model_validate(await cluster.get(ref))
+    name, namespace = pool.metadata.name, pool.metadata.namespace
+    engine_pods, router_pods, owned, token = await asyncio.gather(
+        cluster.list(seam.POD, namespace=namespace, labels=labels.engine_selector(name)),
+        cluster.list(seam.POD, namespace=namespace, labels=labels.router_selector(name)),
+        _children(cluster, pool, settings),
+        _token(cluster, pool),
+    )
+    return Observed(
+        pool=pool,
+        engines=tuple(sorted(map(engine_of, engine_pods.items), key=lambda engine: engine.name)),
+        routers=tuple(await asyncio.gather(*(_router(routers, pod, token) for pod in router_pods.items))),
+        children=owned,
+        token=token,
+    )
+
+
+def engine_of(pod: Manifest) -> Engine:
+    """The facts of one engine Pod."""
+    ready = condition(pod, "ContainersReady")
+    is_ready = ready.get("status") == "True"
+    created = seconds(at(pod, ("metadata", "creationTimestamp"))) or 0.0
+    slot = label(pod, labels.SLOT)
+    return Engine(
+        name=name_of(pod),
+        uid=uid_of(pod),
+        slot=int(slot) if slot.isdecimal() else -1,
+        template_hash=label(pod, labels.TEMPLATE_HASH),
+        applied_template=annotation(pod, labels.POD_SPEC) or "",
+        builder_revision=annotation(pod, labels.BUILDER_REVISION) or "",
+        created_at=created,
+        terminating=is_terminating(pod),
+        failed_at=_failed_at(pod, created),
+        containers_ready_since=(seconds(ready.get("lastTransitionTime")) or created) if is_ready else None,
+        routable=is_true(pod, labels.ROUTABLE_GATE),
+        draining_since=seconds(annotation(pod, labels.DRAINING)),
+        pod=pod,
+    )
+
+
+def _failed_at(pod: Manifest, created: float) -> float | None:
+    """When the Pod ended for good, or its node stopped answering for so long that Kubernetes wants it gone."""
+    ready = condition(pod, "Ready")
+    if at(pod, ("status", "phase")) in ("Failed", "Succeeded"):
+        return seconds(ready.get("lastTransitionTime")) or created
+    if is_true(pod, "DisruptionTarget") and ready.get("status") == "Unknown":
+        return seconds(condition(pod, "DisruptionTarget").get("lastTransitionTime")) or created
+    return None
+
+
+async def _router(admin: RouterAdmin, pod: Manifest, token: str | None) -> Router:
+    found = Router(name_of(pod), is_terminating(pod), is_true(pod, "Ready"), pod)
+    address = as_text(at(pod, ("status", "podIP")))
+    if not address or token is None:
+        return Router(found.name, found.terminating, found.ready, pod, silent="it has no address yet")
+    try:
+        state = await admin.state(address, port_named(pod, ADMIN_PORT_NAME, ROUTER_ADMIN_PORT), token)
+    except RouterSilent as silent:
+        return Router(found.name, found.terminating, found.ready, pod, silent=str(silent))
+    return Router(found.name, found.terminating, found.ready, pod, state)
+
+
+async def _children(cluster: Cluster, pool: InferencePool, settings: Settings) -> dict[ChildKey, Manifest]:
+    wanted = [_ref(child) for child in children(pool, settings)]
+    found = await asyncio.gather(*(_get(cluster, ref) for ref in wanted))
+    return {(ref.kind.kind, ref.name): child for ref, child in _present(zip(wanted, found, strict=True))}
+
+
+def _present(pairs: Iterable[tuple[Ref, Manifest | None]]) -> Iterable[tuple[Ref, Manifest]]:
+    return ((ref, child) for ref, child in pairs if child is not None)
+
+
+def _ref(manifest: Manifest) -> Ref:
+    kind = KINDS[as_text(manifest["kind"])]
+    return Ref(kind, as_text(at(manifest, ("metadata", "namespace"))), name_of(manifest))
+
+
+async def _get(cluster: Cluster, ref: Ref) -> Manifest | None:
+    try:
+        return await cluster.get(ref)
+    except NotFound:
+        return None
+
+
+async def _token(cluster: Cluster, pool: InferencePool) -> str | None:
+    name = labels.admin_secret_name(pool.metadata.name)
+    secret = await _get(cluster, Ref(seam.SECRET, pool.metadata.namespace, name))
+    try:
+        return base64.b64decode(as_text(at(secret, ("data", TOKEN_KEY))), validate=True).decode() or None
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,81 @@
+"""What there is, as one value: all that `plan` and `status` may look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kvpool_api.manifest import Manifest
+from kvpool_api.pool import InferencePool
+from kvpool_api.wire import RouterState, WorkerState
+
+ChildKey = tuple[str, str]
+"""(kind, name)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine Pod. Times are seconds since the epoch."""
+
+    name: str
+    uid: str
+    slot: int
+    template_hash: str
+    applied_template: str
+    builder_revision: str
+    created_at: float
+    terminating: bool
+    failed_at: float | None
+    """When it ended for good (Failed, evicted) or its node was lost."""
+    containers_ready_since: float | None
+    routable: bool
+    draining_since: float | None
+    pod: Manifest
+
+    @property
+    def active(self) -> bool:
+        """Neither on its way out nor broken."""
+        return not self.terminating and self.failed_at is None
+
+    @property
+    def kept(self) -> bool:
+        """Active, and meant to stay."""
+        return self.active and self.draining_since is None
+
+    @property
+    def available(self) -> bool:
+        """Routers send it requests."""
+        return self.kept and self.routable and self.containers_ready_since is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """One router Pod, with its answer or why there is none."""
+
+    name: str
+    terminating: bool
+    ready: bool
+    pod: Manifest
+    state: RouterState | None = None
+    silent: str = ""
+
+    def workers_of(self, engine: str) -> list[WorkerState]:
+        return [worker for worker in self.state.workers if worker.pod == engine] if self.state else []
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One pool's world at one moment."""
+
+    pool: InferencePool
+    engines: tuple[Engine, ...] = ()
+    routers: tuple[Router, ...] = ()
+    children: Mapping[ChildKey, Manifest] = field(default_factory=dict)
+    token: str | None = None
+    """The admin token, once there is a Secret with one."""
+
+    @property
+    def kept(self) -> tuple[Engine, ...]:
+        return tuple(engine for engine in self.engines if engine.kept)
+
+    @property
+    def available(self) -> int:
+        return sum(engine.available for engine in self.engines)

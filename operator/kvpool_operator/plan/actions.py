@@ -1,0 +1,77 @@
+"""What a plan consists of: data, each with its reason. The reason becomes Event, log line and condition."""
+
+from dataclasses import dataclass
+
+from kvpool_api.conditions import Reason
+from kvpool_api.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyChild:
+    """Make or mend something that the pool owns."""
+
+    manifest: Manifest
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class CreateEngine:
+    """A new engine Pod."""
+
+    name: str
+    manifest: Manifest
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEngine:
+    """Exactly this Pod ends, with its own grace period."""
+
+    name: str
+    uid: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDraining:
+    """From now on routers send the Pod nothing new."""
+
+    name: str
+    uid: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ClearDraining:
+    """The Pod is wanted after all."""
+
+    name: str
+    uid: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SetRoutable:
+    """The Pod passes its readiness gate, for as long as it lives."""
+
+    name: str
+    uid: str
+    reason: Reason
+
+
+Action = ApplyChild | CreateEngine | DeleteEngine | MarkDraining | ClearDraining | SetRoutable
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next actions, and when the world should be looked at again even if nothing happens."""
+
+    actions: tuple[Action, ...]
+    look_again_at: float | None
+    """Seconds since the epoch; None: only when something changes."""
+
+
+def because(code: str, message: str) -> Reason:
+    """A reason; too long a message loses its end."""
+    limit = 1024
+    return Reason(code=code, message=message if len(message) <= limit else message[: limit - 1] + "…")

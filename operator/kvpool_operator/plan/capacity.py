@@ -1,0 +1,102 @@
+"""How many engines there are, against how many are wanted: created, taken back from a drain, or shed; and rolled."""
+
+from collections.abc import Iterator
+
+from kvpool_api.conditions import Reason
+
+from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.build.names import template_hash
+from kvpool_operator.manifests import name_of
+from kvpool_operator.observed import Engine, Observed
+from kvpool_operator.plan.actions import Action, ClearDraining, CreateEngine, MarkDraining, because
+from kvpool_operator.plan.broken import broken, replacement_held_until
+from kvpool_operator.plan.template import outdated
+from kvpool_operator.settings import Settings
+
+
+class Capacity:
+    """One look at the engines of one observation.
+
+        kept:      active and not draining; `old` of them are outdated, the rest `current`
+        standing:  all that are not on their way out and not broken: what surge is counted by
+
+    Never more standing than replicas + maxSurge by our doing, never fewer available than replicas - maxUnavailable.
+    """
+
+    def __init__(self, seen: Observed, settings: Settings, now: float) -> None:
+        self._seen = seen
+        self._revision = settings.builder_revision
+        self._now = now
+        spec = seen.pool.spec
+        self._replicas = spec.replicas
+        self._most = spec.replicas + spec.rollout.max_surge
+        self._fewest_available = spec.replicas - spec.rollout.max_unavailable
+        self._why_old = {e.name: outdated(seen.pool, e, self._revision) for e in seen.engines if e.active}
+        self._kept = seen.kept
+        self._standing = sum(engine.active for engine in seen.engines)
+
+    def actions(self) -> Iterator[Action]:
+        missing = self._replicas - len(self._kept)
+        if missing > 0:
+            yield from self._fill(missing)
+        elif missing < 0:
+            yield from self._shed(-missing)
+        else:
+            yield from self._roll()
+
+    def _is_old(self, engine: Engine) -> bool:
+        return self._why_old[engine.name] is not None
+
+    def _fill(self, missing: int) -> Iterator[Action]:
+        returned = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)][:missing]
+        for engine in returned:
+            yield ClearDraining(engine.name, engine.uid, because("Undrained", "demand has returned"))
+        wanted = missing - len(returned)
+        if self._now < replacement_held_until(self._seen):
+            wanted -= len(broken(self._seen))
+        room = self._most - self._standing
+        yield from self._create(min(wanted, room), because("Created", f"{len(self._kept)} of {self._replicas} exist"))
+
+    def _shed(self, surplus: int) -> Iterator[Action]:
+        """During a rollout the surplus is the surge, and only outdated engines go."""
+        old = [engine for engine in self._kept if self._is_old(engine)]
+        available = self._seen.available
+        for engine in sorted(old or self._kept, key=self._worth)[:surplus]:
+            if engine.available and available - 1 < self._fewest_available:
+                return
+            available -= engine.available
+            yield self._mark(engine, because("ScaledIn", f"{len(self._kept)} exist, {self._replicas} are wanted"))
+
+    def _roll(self) -> Iterator[Action]:
+        old = sorted((engine for engine in self._kept if self._is_old(engine)), key=self._worth)
+        if not old:
+            return
+        room = min(self._most - self._standing, len(old))
+        yield from self._create(room, self._why_old[old[0].name] or because("TemplateChanged", ""))
+        available = self._seen.available
+        for engine in old:
+            if engine.available and available - 1 < self._fewest_available:
+                return
+            available -= engine.available
+            yield self._mark(engine, because("TemplateChanged", "it is outdated"))
+
+    def _mark(self, engine: Engine, reason: Reason) -> MarkDraining:
+        return MarkDraining(engine.name, engine.uid, self._why_old[engine.name] or reason)
+
+    def _create(self, count: int, reason: Reason) -> Iterator[CreateEngine]:
+        hash_of_template = template_hash(self._seen.pool, self._revision)
+        taken = {engine.slot for engine in self._seen.engines if engine.template_hash == hash_of_template}
+        slot = 0
+        for _ in range(count):
+            while slot in taken:
+                slot += 1
+            taken.add(slot)
+            manifest = engine_pod(self._seen.pool, slot, self._revision)
+            yield CreateEngine(name_of(manifest), manifest, reason)
+
+    def _worth(self, engine: Engine) -> tuple[bool, bool, int, int, str]:
+        """Least first: outdated, not serving, little in flight, little cached; the name decides between equals."""
+        workers = [worker for router in self._seen.routers for worker in router.workers_of(engine.name)]
+        in_flight = sum(worker.in_flight for worker in workers)
+        blocks = max((worker.blocks for worker in workers), default=0)
+        return (not self._is_old(engine), engine.available, in_flight, blocks, engine.name)

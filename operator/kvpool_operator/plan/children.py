@@ -1,0 +1,47 @@
+"""What the pool owns beside its engines: made where it is missing, mended where somebody changed it."""
+
+from collections.abc import Iterator
+
+from kvpool_api.manifest import as_text
+from pydantic import JsonValue
+
+from kvpool_operator.build.access import admin_secret
+from kvpool_operator.build.children import children
+from kvpool_operator.manifests import name_of
+from kvpool_operator.observed import Observed
+from kvpool_operator.plan.actions import ApplyChild, because
+from kvpool_operator.settings import Settings
+
+_NAMED = 3
+"""So many changed fields are named in a reason."""
+
+
+def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Iterator[ApplyChild]:
+    """The Secret first: the router's Pod waits for it."""
+    if seen.token is None:
+        secret = admin_secret(seen.pool, fresh_token)
+        yield ApplyChild(secret, because("Created", f"Secret {name_of(secret)} was missing"))
+    for wanted in children(seen.pool, settings):
+        kind, name = as_text(wanted["kind"]), name_of(wanted)
+        live = seen.children.get((kind, name))
+        if live is None:
+            yield ApplyChild(wanted, because("Created", f"{kind} {name} was missing"))
+        elif changed := list(drift(wanted, live)):
+            yield ApplyChild(wanted, because("Updated", f"{kind} {name} differed in {_told(changed)}"))
+
+
+def drift(wanted: JsonValue, live: JsonValue, path: str = "") -> Iterator[str]:
+    """Paths at which the live object lacks or contradicts what is wanted; what it has beyond that is others' affair."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for key, value in wanted.items():
+            yield from drift(value, live.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+        for index, (value, found) in enumerate(zip(wanted, live, strict=True)):
+            yield from drift(value, found, f"{path}[{index}]")
+    elif wanted != live and not (live is None and wanted in ({}, [])):
+        yield path
+
+
+def _told(paths: list[str]) -> str:
+    rest = len(paths) - _NAMED
+    return ", ".join(paths[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

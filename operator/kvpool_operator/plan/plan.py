@@ -1,0 +1,45 @@
+"""One plan for one observation."""
+
+from collections.abc import Iterator
+
+from kvpool_operator.observed import Engine, Observed
+from kvpool_operator.plan.actions import Action, Plan
+from kvpool_operator.plan.broken import clear_broken, replacement_held_until
+from kvpool_operator.plan.capacity import Capacity
+from kvpool_operator.plan.children import tend_children
+from kvpool_operator.plan.drain import drain_deadlines, end_drained
+from kvpool_operator.plan.routable import admission_deadlines, admit_engines
+from kvpool_operator.settings import Settings
+
+POLL_S = 0.5
+"""What only routers can tell (a replay done, a request ended) is asked for this often while it is waited for."""
+
+
+def plan(seen: Observed, settings: Settings, now: float, fresh_token: str) -> Plan:
+    """The next actions that bring what is seen to what is asked; none when they agree.
+
+    Nothing is remembered between calls: what comes after these actions follows from the next observation, so that a
+    crash in between costs nothing. `fresh_token` becomes the admin token if the pool has none.
+    """
+    if seen.pool.metadata.deletion_timestamp is not None:
+        return Plan((), None)
+    actions: tuple[Action, ...] = (
+        *tend_children(seen, settings, fresh_token),
+        *end_drained(seen, now),
+        *clear_broken(seen, now),
+        *Capacity(seen, settings, now).actions(),
+        *admit_engines(seen, settings, now),
+    )
+    return Plan(actions, min(_times(seen, settings, now), default=None))
+
+
+def _times(seen: Observed, settings: Settings, now: float) -> Iterator[float]:
+    deadlines = [*drain_deadlines(seen), *admission_deadlines(seen, settings), replacement_held_until(seen)]
+    yield from (at for at in deadlines if at > now)
+    if any(engine.active and _waits_for_routers(engine) for engine in seen.engines):
+        yield now + POLL_S
+
+
+def _waits_for_routers(engine: Engine) -> bool:
+    is_new = engine.containers_ready_since is not None and not engine.routable
+    return is_new or engine.draining_since is not None

@@ -1,0 +1,29 @@
+"""What the operator is told about itself. The attribute docstrings are the manual."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One operator's settings."""
+
+    router_image: str = "kvpool/router:0.1.0"
+    """Image of routers whose pool names none."""
+    builder_revision: str = "1"
+    """Revision of the engine Pods that this release builds; it moves when a release would build them differently."""
+    operator_namespace: str = "kvpool-system"
+    """Namespace whose Pods may reach the routers' admin ports."""
+    metrics_namespace: str = "monitoring"
+    """Namespace whose Pods may scrape engines and routers."""
+    resync_s: float = 300.0
+    """A pool is looked at this often even if nothing wakes its loop."""
+    debounce_s: float = 0.05
+    """After a wake-up the loop waits this long for more of them."""
+    admin_timeout_s: float = 2.0
+    """How long a router may take to answer."""
+    routable_grace_s: float = 2.0
+    """On top of `kvEvents.syncTimeoutSeconds`: how long an engine that is ready waits for the routers' word."""
+    facts_interval_s: float = 10.0
+    """Cache facts are written to status at most this often."""
+    facts_expiry_s: float = 60.0
+    """Older cache facts are withdrawn."""
