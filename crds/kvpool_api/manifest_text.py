@@ -59,15 +59,23 @@ class _ManifestLoader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[str, int] = {}
+        self._refuse_repeated_keys(node)
+        self.flatten_mapping(node)
+        return {self._key(key): self.construct_object(value, deep=deep) for key, value in node.value}
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
+        lines: dict[str, int] = {}
         for key, _ in node.value:
-            name = _key(self.construct_object(key, deep=True))
-            line = key.start_mark.line + 1
-            if name in seen and key.tag != MERGE:
-                problem = f'key "{name}" is set again (first on line {seen[name]}); keep one'
+            name = self._key(key)
+            if name in lines:
+                problem = f'key "{name}" is set again (first on line {lines[name]}); keep one'
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen.setdefault(name, line)
-        return {_key(key): value for key, value in super().construct_mapping(node, deep=deep).items()}
+            lines[name] = key.start_mark.line + 1
+
+    def _key(self, key: yaml.Node) -> str:
+        """A key as JSON has it: YAML's 1 and true are keys "1" and "true"."""
+        value = key.value if key.tag == MERGE else self.construct_object(key, deep=True)
+        return value if isinstance(value, str) else json.dumps(value)
 
 
 _ManifestLoader.add_implicit_resolver(
@@ -76,8 +84,3 @@ _ManifestLoader.add_implicit_resolver(
 _ManifestLoader.add_implicit_resolver(
     FLOAT, re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"), list("-+0123456789.")
 )
-
-
-def _key(key: Hashable) -> str:
-    """A key as JSON has it: YAML's 1 and true are keys "1" and "true"."""
-    return key if isinstance(key, str) else json.dumps(key)
