@@ -67,7 +67,7 @@ def _container(pool: InferencePool, default_image: str) -> Json:
         "name": ROUTER_CONTAINER,
         "image": pool.spec.router.image or default_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["--config", ROUTER_CONFIG_PATH],
+        "args": ["--config", ROUTER_CONFIG_PATH, "--admin-token-file", ADMIN_TOKEN_PATH],
         "env": [
             field_env("POD_NAME", "metadata.name"),
             field_env("POD_IP", "status.podIP"),
