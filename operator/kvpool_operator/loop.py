@@ -18,6 +18,7 @@ from kvpool_api.pool import InferencePool
 from kvpool_api.status import InferencePoolStatus
 
 from kvpool_operator.act import Actor, Done, event
+from kvpool_operator.build.services import service_url
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Expired, Kind, NotFound, Ref, Unavailable
 from kvpool_operator.manifests import label, name_of
@@ -43,6 +44,7 @@ class Deps:
     settings: Settings = field(default_factory=Settings)
     clock: Callable[[], float] = time.time
     fresh_token: Callable[[], str] = lambda: secrets.token_urlsafe(32)
+    url_of: Callable[[InferencePool], str | None] = service_url
 
 
 async def reconcile(deps: Deps, ref: Ref) -> float | None:
@@ -53,7 +55,7 @@ async def reconcile(deps: Deps, ref: Ref) -> float | None:
     if seen.pool.metadata.deletion_timestamp is not None:
         return None
     done = await Actor(deps.cluster, ref.namespace, deps.clock).perform(planned.actions)
-    status = status_of(seen, done, deps.settings, now)
+    status = status_of(seen, done, deps.settings, deps.url_of(seen.pool), now)
     if status != seen.pool.status:
         await _write_status(deps.cluster, seen.pool, status)
     await _tell(deps, seen, done, status, now)
@@ -86,11 +88,12 @@ async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
         await asyncio.sleep(deps.settings.debounce_s)
 
 
-async def operate(cluster: Cluster, settings: Settings | None = None) -> None:
-    """Runs every pool of the cluster until cancelled."""
-    settings = settings or Settings()
+async def operate(
+    cluster: Cluster, settings: Settings, url_of: Callable[[InferencePool], str | None] = service_url
+) -> None:
+    """Runs every pool of the cluster until cancelled. `url_of` tells where a pool answers."""
     async with aiohttp.ClientSession() as session:
-        deps = Deps(cluster, HttpRouterAdmin(session, settings.admin_timeout_s), settings)
+        deps = Deps(cluster, HttpRouterAdmin(session, settings.admin_timeout_s), settings, url_of=url_of)
         async with asyncio.TaskGroup() as tasks:
             loops = Loops(deps, tasks)
             for kind in (seam.POOL, seam.POD, seam.DEPLOYMENT):

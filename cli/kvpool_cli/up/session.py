@@ -19,6 +19,7 @@ from kvpool_operator.cluster.local.errors import LocalClusterError
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.seam import Manifest, NotFound, Ref
 from kvpool_operator.loop import operate
+from kvpool_operator.settings import Settings
 
 from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.router_facts import RouterFacts, read_router
@@ -98,7 +99,7 @@ class LocalPools:
         """Records where the pool answers, once the operator has made its router."""
         if local.url:
             return
-        namespace, service = local.ref.namespace, router_name(local.ref.name)
+        namespace, service = local.ref.namespace, local.ref.name
         http = self.cluster.address_of(namespace, service, HTTP_PORT_NAME)
         admin = self.cluster.address_of(namespace, service, ADMIN_PORT_NAME)
         token = await self._token(local)
@@ -167,12 +168,17 @@ def _cluster(setting: Setting, first_pool: str) -> LocalCluster:
 
 @asynccontextmanager
 async def _operating(cluster: LocalCluster) -> AsyncIterator[None]:
-    operator = asyncio.create_task(operate(cluster))
+    operator = asyncio.create_task(operate(cluster, Settings(), lambda pool: _door(cluster, pool)))
     try:
         yield
     finally:
         operator.cancel()
         await asyncio.gather(operator, return_exceptions=True)
+
+
+def _door(cluster: LocalCluster, pool: InferencePool) -> str | None:
+    address = cluster.address_of(pool.metadata.namespace, pool.metadata.name, HTTP_PORT_NAME)
+    return None if address is None else _url(address)
 
 
 async def _applied(pools: LocalPools, manifests: Sequence[Manifest]) -> LocalPools:

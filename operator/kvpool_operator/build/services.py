@@ -17,3 +17,8 @@ def pool_service(pool: InferencePool) -> Json:
         "metadata": metadata(pool, pool.metadata.name),
         "spec": {"selector": {**router_selector(pool.metadata.name)}, "ports": [port]},
     }
+
+
+def service_url(pool: InferencePool) -> str:
+    """Where the Service answers inside a cluster."""
+    return f"http://{pool.metadata.name}.{pool.metadata.namespace}.svc"

@@ -6,7 +6,6 @@ from kvpool_api.labels import engine_selector
 from kvpool_api.status import InferencePoolStatus, RouterStatus
 
 from kvpool_operator.act import Done
-from kvpool_operator.build.services import SERVICE_PORT
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.template import outdated
 from kvpool_operator.settings import Settings
@@ -14,7 +13,9 @@ from kvpool_operator.status.cache import cache_status
 from kvpool_operator.status.conditions import dated, verdicts
 
 
-def status_of(seen: Observed, done: Sequence[Done], settings: Settings, now: float) -> InferencePoolStatus:
+def status_of(
+    seen: Observed, done: Sequence[Done], settings: Settings, url: str | None, now: float
+) -> InferencePoolStatus:
     """The pool's status after this round; equal to the one before where nothing has changed."""
     pool = seen.pool
     active = [engine for engine in seen.engines if engine.active]
@@ -28,7 +29,7 @@ def status_of(seen: Observed, done: Sequence[Done], settings: Settings, now: flo
         outdated_replicas=sum(_is_outdated(seen, engine.name, settings) for engine in active),
         selector=",".join(f"{name}={value}" for name, value in engine_selector(pool.metadata.name).items()),
         cache=cache_status(seen, settings, now),
-        router=RouterStatus(url=_url(seen), ready_replicas=ready_routers),
+        router=RouterStatus(url=url, ready_replicas=ready_routers),
         conditions=dated(verdicts(seen, done), pool.status.conditions, pool.metadata.generation, now),
     )
 
@@ -37,9 +38,3 @@ def _is_outdated(seen: Observed, name: str, settings: Settings) -> bool:
     engine = next(each for each in seen.engines if each.name == name)
     built_before = engine.builder_revision != settings.builder_revision
     return built_before or outdated(seen.pool, engine, settings.builder_revision) is not None
-
-
-def _url(seen: Observed) -> str:
-    meta = seen.pool.metadata
-    port = "" if SERVICE_PORT == 80 else f":{SERVICE_PORT}"
-    return f"http://{meta.name}.{meta.namespace}.svc{port}"
