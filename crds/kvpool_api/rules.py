@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from kvpool_api.spec import GPU_RESOURCES
 from kvpool_api.wire import ENGINE_HTTP_PORT
 
 FieldReason = Literal["FieldValueInvalid", "FieldValueForbidden"]
@@ -16,7 +17,6 @@ LONGEST_NAME: Final = 40
 """Pods are `<pool>-<template hash>-<slot>` and `<pool>-router-<hash>-<suffix>`; a Pod's name is a label of 63."""
 QUALIFIED_NAME: Final = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"
 """Keys of labels, annotations and resources, as core/v1 wants them."""
-GPU_NAMES: Final = ("nvidia.com/gpu", "amd.com/gpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,18 @@ def _engine_rules() -> Iterator[Rule]:
         'set exactly one of value and valueFrom (an empty variable is `value: ""`)',
     )
     yield Rule(
+        "spec.engine.env[].name",
+        "!(self in ['POD_NAME', 'POD_IP'])",
+        "POD_NAME and POD_IP are set by the operator; remove it, or take another name",
+        reason="FieldValueForbidden",
+    )
+    yield Rule(
+        "spec.engine.env[].name",
+        "self != 'VLLM_API_KEY'",
+        "VLLM_API_KEY would part the engine from its router; remove it: routers send engines no key",
+        reason="FieldValueForbidden",
+    )
+    yield Rule(
         "spec.engine.env[].valueFrom",
         "has(self.secretKeyRef) != has(self.configMapKeyRef)",
         "set exactly one of secretKeyRef and configMapKeyRef",
@@ -192,7 +204,7 @@ def _resource_rules(path: str) -> Iterator[Rule]:
 
 def _gpu_rules() -> Iterator[Rule]:
     more_axes = "self.engine.args.exists(argument, argument.matches('^(--pipeline|--prefill[-_]context|-pp|-pcp)'))"
-    for gpu in GPU_NAMES:
+    for gpu in GPU_RESOURCES:
         limit = f"string(self.resources.limits['{gpu}'])"
         has_gpus = f"'{gpu}' in self.resources.limits && {limit}.matches('^[0-9]{{1,6}}$')"
         gpus = f"int({limit})"

@@ -18,6 +18,9 @@ SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
 UNION: dict[str, JsonValue] = {"x-kubernetes-map-type": "atomic"}
 """Server-side apply replaces it whole, so that a member that was set before does not stay beside the new one."""
 
+GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "habana.ai/gaudi")
+"""Device names whose number tells how many GPUs an engine has."""
+
 ModelName = Annotated[
     str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-._:/+A-Za-z0-9]*[A-Za-z0-9])?$")
 ]
@@ -148,7 +151,7 @@ class EngineSpec(ApiModel):
     args: Annotated[
         list[Annotated[str, Field(max_length=4096)]], Field(max_length=128, json_schema_extra=ATOMIC_LIST)
     ] = []
-    """Further arguments of `vllm serve`; those that kvpool derives are refused here."""
+    """Further arguments of `vllm serve`, one a list item; those that kvpool sets itself are refused here."""
     env: Annotated[
         list[EnvironmentVariable],
         Field(
@@ -159,7 +162,7 @@ class EngineSpec(ApiModel):
     block_size: Annotated[int, Field(ge=1, le=256)] = 16
     """Tokens in a block of KV cache; a power of two. Prefixes are shared in whole blocks. On CPU vLLM wants 32."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None
-    """GPUs that one model copy spans; derived from resources and dataParallelSize when omitted."""
+    """GPUs that one model copy spans; the limit of GPUs / dataParallelSize when omitted."""
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
     """Model copies (DP ranks) in one Pod; each is a worker of its own to the router."""
     startup_timeout_seconds: Annotated[int, Field(ge=10, le=86400)] = 3600
@@ -198,8 +201,8 @@ class RouterSpec(ApiModel):
     """Router Pods; each keeps the whole cache map."""
     image: ImageReference | None = None
     """The router's image; the operator's own release when omitted."""
-    resources: ResourceRequirements = ResourceRequirements()
-    """Compute resources of a router Pod."""
+    resources: ResourceRequirements = ResourceRequirements(requests={"cpu": "500m", "memory": "512Mi"})
+    """Compute resources of a router Pod. The cache map takes about 130 bytes a cached block."""
     scheduling: SchedulingSpec = SchedulingSpec()
     """How requests are placed."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1073741824)] = 33554432
@@ -237,7 +240,7 @@ class RolloutSpec(ApiModel):
     """How engines are replaced when their template changes."""
 
     max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Engines above replicas during a rollout."""
+    """Engines above replicas during a rollout; each needs free GPUs. With none, set 0 here, maxUnavailable 1."""
     max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
     """Engines below replicas during a rollout."""
     on_operator_upgrade: OperatorUpgradePolicy = OperatorUpgradePolicy.KEEP

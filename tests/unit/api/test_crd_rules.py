@@ -7,6 +7,7 @@ import pytest
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.manifest import Manifest, as_map
 from kvpool_api.rules import REFUSED_ARGUMENTS, RefusedArgument, rules
+from kvpool_api.spec import GPU_RESOURCES
 from kvpool_api.validation import Admission, Invalid
 from pydantic import JsonValue
 
@@ -69,6 +70,18 @@ EXAMPLES = [
         engine(env=[{"name": "A", "value": ""}]),
     ),
     Example(
+        "POD_NAME and POD_IP are set by the operator",
+        "spec.engine.env[0].name",
+        engine(env=[{"name": "POD_IP", "value": "1"}]),
+        engine(env=[{"name": "MY_POD_IP", "value": "1"}]),
+    ),
+    Example(
+        "VLLM_API_KEY would part the engine",
+        "spec.engine.env[0].name",
+        engine(env=[{"name": "VLLM_API_KEY", "value": "1"}]),
+        engine(env=[{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]),
+    ),
+    Example(
         "set exactly one of secretKeyRef and configMapKeyRef",
         "spec.engine.env[0].valueFrom",
         engine(env=[{"name": "A", "valueFrom": {}}]),
@@ -103,29 +116,29 @@ EXAMPLES = [
         {"router": {"resources": {"requests": {"x.y/z": 1}}}},
         {"router": {"resources": {"limits": {"x.y/z": 1}, "requests": {"x.y/z": 1}}}},
     ),
-    Example(
-        "make the limit of nvidia.com/gpu a multiple of it",
-        "spec.engine.dataParallelSize",
-        limits() | engine(dataParallelSize=3),
-        limits() | engine(dataParallelSize=4),
+    *(
+        Example(
+            f"make the limit of {gpu} a multiple of it",
+            "spec.engine.dataParallelSize",
+            {"resources": {"limits": {gpu: 8}}} | engine(dataParallelSize=3),
+            {"resources": {"limits": {gpu: "8"}}} | engine(dataParallelSize=4),
+        )
+        for gpu in GPU_RESOURCES
     ),
-    Example(
-        "make the limit of amd.com/gpu a multiple of it",
-        "spec.engine.dataParallelSize",
-        {"resources": {"limits": {"amd.com/gpu": "1"}}} | engine(dataParallelSize=2),
-        {"resources": {"limits": {"amd.com/gpu": "2"}}} | engine(dataParallelSize=2),
+    *(
+        Example(
+            f"must equal the limit of {gpu}",
+            "spec.engine.tensorParallelSize",
+            {"resources": {"limits": {gpu: 8}}} | engine(tensorParallelSize=4),
+            {"resources": {"limits": {gpu: "8"}}} | engine(tensorParallelSize=4, dataParallelSize=2),
+        )
+        for gpu in GPU_RESOURCES
     ),
     Example(
         "must equal the limit of nvidia.com/gpu",
         "spec.engine.tensorParallelSize",
-        limits() | engine(tensorParallelSize=4),
+        limits() | engine(tensorParallelSize=4, args=["--max-model-len=9"]),
         limits() | engine(tensorParallelSize=4, args=["--pipeline-parallel-size", "2"]),
-    ),
-    Example(
-        "must equal the limit of amd.com/gpu",
-        "spec.engine.tensorParallelSize",
-        {"resources": {"limits": {"amd.com/gpu": 2}}} | engine(tensorParallelSize=1),
-        {"resources": {"limits": {"amd.com/gpu": 2}}} | engine(tensorParallelSize=1, dataParallelSize=2),
     ),
     Example(
         "tensorParallelSize cannot be derived",

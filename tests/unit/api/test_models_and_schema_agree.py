@@ -21,13 +21,11 @@ STATUS = read_node(structural_schema(InferencePoolStatus, for_status=True))
 KEYS = st.text("abcxyz-./09", min_size=1, max_size=6)
 TIME = "2026-01-02T03:04:05Z"
 ANYTHING: st.SearchStrategy[JsonValue] = st.one_of(
+    st.integers(-3, 99),
     st.integers(-3, 2**33),
     st.booleans(),
-    st.text(max_size=5),
-    st.just("x" * 9000),
-    st.just([]),
-    st.just({}),
-    st.just(0.5),
+    st.text("ax/1", max_size=5),
+    st.sampled_from(["x" * 9000, "1Gi", "Keep", [], {}, 0.5]),
 )
 
 
