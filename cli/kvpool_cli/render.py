@@ -2,22 +2,44 @@
 
 from collections.abc import Iterable, Iterator
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from kvpool_cli.view import UNKNOWN, PoolView, Served, WorkerLine
 
 STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "failing": "red", "EXACT": "green"}
-COLUMNS = ("pod", "state", "events", "blocks", "hit %", "predicted %", "running", "waiting", "TTFT p50", "p90")
+COLUMNS = (
+    "pod",
+    "state",
+    "events",
+    "blocks",
+    "hit\n%",
+    "predicted\n%",
+    "running",
+    "waiting",
+    "TTFT p50\nms",
+    "p90\nms",
+)
 NUMBERS_FROM = 3
+PIPE_WIDTH = 160
+"""Where no terminal says how wide it is."""
+
+
+def console(*, quiet: bool = False) -> Console:
+    """Where views are printed: as wide as the terminal, or wide enough for a pipe."""
+    plain = Console(quiet=quiet)
+    return plain if plain.is_terminal else Console(quiet=quiet, width=PIPE_WIDTH)
 
 
 def live_table(view: PoolView) -> RenderableType:
     """One table a pool: a line a worker, the pool's sums below, WHY under it."""
-    table = Table(title=_title(view), title_justify="left", expand=False)
+    table = Table(title=_title(view), title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for place, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if place >= NUMBERS_FROM else "left", no_wrap=True)
+        widest = max((len(word) for word in name.split("\n")), default=0)
+        justify: JustifyMethod = "right" if place >= NUMBERS_FROM else "left"
+        table.add_column(name, justify=justify, no_wrap=True, min_width=widest if place else None)
     for line in view.workers:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in _cells(line)))
     table.add_section()
@@ -85,4 +107,4 @@ def _figure(value: float | None) -> str:
 
 
 def _milliseconds(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.0f} ms"
+    return UNKNOWN if value is None else f"{value:,.0f}"

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import aiohttp
 from kvpool_api.pool import InferencePool
-from rich.console import Console
 
 from kvpool_cli.errors import UserError
-from kvpool_cli.render import status_report
+from kvpool_cli.render import console, status_report
 from kvpool_cli.router_facts import read_router
 from kvpool_cli.runs import RunFolder, RunRecord, running
 from kvpool_cli.view import PoolView, view
@@ -22,9 +21,9 @@ def status(pool: str | None, run_folder: Path) -> int:
     Raises UserError (exit code 2) when none runs.
     """
     views = asyncio.run(_views(_chosen(pool, run_folder), run_folder))
-    console = Console()
+    out = console()
     for found in views:
-        console.print(*status_report(found), sep="\n")
+        out.print(*status_report(found), sep="\n")
     return READY if all(found.ready for found in views) else NOT_READY
 
 

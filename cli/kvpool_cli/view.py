@@ -52,7 +52,10 @@ class PoolView:
 
 
 def view(pool: InferencePool, facts: RouterFacts, pods: Mapping[str, str], url: str) -> PoolView:
-    """`pods` names the engine Pods that exist, each with its state; a router may not know all of them yet."""
+    """`pods` names the engine Pods that exist, each with its state; a router may not know all of them yet.
+
+    `url` is the door on this machine: the status names it as other Pods of a cluster would.
+    """
     state = facts.state
     ready = condition(pool, ConditionType.READY)
     served = _served_by_worker(facts.decisions)
@@ -61,7 +64,7 @@ def view(pool: InferencePool, facts: RouterFacts, pods: Mapping[str, str], url: 
     lines |= {(pod, 0): WorkerLine(pod, pods[pod], UNKNOWN, None, None, None, Served()) for pod in unseen}
     return PoolView(
         name=pool.metadata.name,
-        url=pool.status.router.url or url,
+        url=url or pool.status.router.url or "",
         ready=ready is not None and ready.status == "True",
         why=why(pool),
         conditions=tuple(pool.status.conditions),

@@ -10,13 +10,13 @@ from eventually import eventually
 from up_process import MODEL, ids, manifest, ready, write
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-KB_LIMIT = 1 << 20
+BODY_LIMIT = 1 << 18
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pool(tmp_path_factory):
     folder = tmp_path_factory.mktemp("main-job")
-    file = write(folder / "pool.yaml", manifest(replicas=3, router={"maxBodyBytes": KB_LIMIT}))
+    file = write(folder / "pool.yaml", manifest(replicas=3, router={"maxBodyBytes": BODY_LIMIT}))
     async with ready(file, "--no-live") as found:
         yield found
 
@@ -67,7 +67,7 @@ async def test_an_unknown_model_is_404_in_openais_shape(pool):
 
 
 async def test_a_body_over_the_limit_is_413_and_the_next_request_is_served(pool):
-    status, answer = await pool.post("/v1/completions", {"model": MODEL, "prompt": "x" * 2 * KB_LIMIT})
+    status, answer = await pool.post("/v1/completions", {"model": MODEL, "prompt": "x" * 2 * BODY_LIMIT})
     assert status == 413
     assert answer["error"]["message"]
     assert await pool.complete("still here")

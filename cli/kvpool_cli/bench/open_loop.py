@@ -1,6 +1,7 @@
 """Sends each request when it is due, whatever became of the others, and times what comes back."""
 
 import asyncio
+import io
 import json
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,6 +13,9 @@ from kvpool_cli.bench.outcome import Outcome
 from kvpool_cli.bench.stream import StreamReading
 from kvpool_cli.bench.token_ids import Bodies
 from kvpool_cli.bench.workload import Planned, Workload
+
+LARGE_BYTES = 1 << 20
+"""aiohttp wants larger bodies as a file, so that sending them does not hold up the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,8 @@ class _Client:
 
     async def _read(self, body: bytes, request_id: str, reading: StreamReading) -> str | None:
         """Feeds the stream to `reading`; returns in a few words what the server refused."""
-        async with self._session.post(self._url, data=body, headers={"X-Request-Id": request_id}) as response:
+        sent = body if len(body) <= LARGE_BYTES else io.BytesIO(body)
+        async with self._session.post(self._url, data=sent, headers={"X-Request-Id": request_id}) as response:
             if response.status != 200:
                 return f"HTTP {response.status}: {_refusal(await response.read())}"
             while received := await response.content.readany():

@@ -9,9 +9,9 @@ from pathlib import Path
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.pool import InferencePool
 from kvpool_api.validation import Admission
-from rich.console import Console
 
 from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.render import console
 from kvpool_cli.up.engines import EngineName, programs
 from kvpool_cli.up.manifests import read_pools
 from kvpool_cli.up.once_ready import run_command
@@ -83,7 +83,7 @@ class _Watch:
     def __init__(self, local: LocalPools, options: UpOptions) -> None:
         self._local = local
         self._options = options
-        self._console = Console(quiet=options.shown == "quiet")
+        self._console = console(quiet=options.shown == "quiet")
 
     async def run(self) -> int:
         await self._show_until_ready()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from kvpool_api.labels import admin_secret_name, engine_selector, router_name
+from kvpool_api.labels import admin_secret_name, engine_selector
 from kvpool_api.pool import InferencePool
 from kvpool_api.validation import Admission
 from kvpool_api.wire import ADMIN_PORT_NAME, HTTP_PORT_NAME

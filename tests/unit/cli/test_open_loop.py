@@ -78,3 +78,10 @@ async def test_an_answer_of_another_server_is_a_failure_too():
         stub = Stub(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         (outcome,) = await outcomes_of(stub, workload(0))
     assert outcome.error == "HTTP 502: not in OpenAI's shape"
+
+
+async def test_a_body_of_megabytes_is_sent_without_holding_up_the_loop():
+    async with running(Stub()) as stub:
+        load = Workload((Planned(0, (Segment("long", 300_000),), 2),), "test")
+        (outcome,) = await outcomes_of(stub, load)
+    assert outcome.usage.prompt == 300_000
