@@ -28,6 +28,13 @@ _MAX_TOKENS = re.compile(rb'"max_tokens": ?(\d+)')
 _LENGTH = re.compile(rb"content-length: ?(\d+)", re.IGNORECASE)
 
 
+_CAPACITY = (
+    b'vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="4096"} 1.0\n'
+    b'vllm:num_requests_running{engine="0"} 0.0\nvllm:num_requests_waiting{engine="0"} 0.0\n'
+)
+METRICS = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(_CAPACITY), _CAPACITY)
+
+
 def _framed(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
@@ -56,7 +63,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer = b""
         if not head.startswith(b"POST"):
-            self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            self._transport.write(METRICS)
             return
         asked = _MAX_TOKENS.search(body)
         self._transport.write(_HEAD + CHUNK)

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 
 ENGINES = 4
+PREDICTION_TTL_S = 1.0
+"""Short, since the stub sends no events that would confirm a prediction and so end it."""
 START_S = 20.0
 
 
@@ -76,6 +78,7 @@ def _router_files(folder: Path, stub: int, http: int, admin: int) -> tuple[Path,
                 "blockTokens": 16,
                 "maxBodyBytes": 1 << 25,
                 "syncTimeoutS": 1.0,
+                "predictionTtlS": PREDICTION_TTL_S,
             }
         )
     )

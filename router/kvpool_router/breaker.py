@@ -29,10 +29,13 @@ class Breaker:
 
     def admits(self, worker: WorkerId, now: float) -> bool:
         """Whether the worker may be sent a request."""
-        if not self._circuits:
-            return True
         circuit = self._circuits.get(worker)
         return circuit is None or circuit.retry_at is None or now >= circuit.retry_at
+
+    @property
+    def all_closed(self) -> bool:
+        """No worker has failed lately."""
+        return not self._circuits
 
     def is_open(self, worker: WorkerId) -> bool:
         circuit = self._circuits.get(worker)

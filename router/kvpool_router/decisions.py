@@ -1,9 +1,10 @@
 """Why requests went where they went, and how it turned out: a ring of the last ones, and sums over five minutes."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import exp, log
 from typing import Protocol
 
 from kvpool_api.spec import Strategy as StrategyName
@@ -14,6 +15,9 @@ from kvpool_router.score.protocol import Choice, WorkerView
 from kvpool_router.workers import WorkerId
 
 WINDOW_S = 300.0
+_SLICE_S = 5.0
+_TTFT_STEP = log(1.04)
+_LEAST_TTFT_S = 1e-5
 IN_FLIGHT = "in flight"
 OK = "ok"
 CLIENT_GONE = "client gone"
@@ -60,29 +64,30 @@ class Observer(Protocol):
 
 
 @dataclass(slots=True)
-class _Sums:
+class _Slice:
+    """A few seconds of finished requests: sums, and their TTFTs counted by powers of a small step.
+
+    Five minutes of single requests would be megabytes at some hundred requests a second.
+    """
+
+    begun_at: float
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     predicted_tokens: int = 0
     errors: int = 0
+    waits: Counter[int] = field(default_factory=Counter)
 
-    def add(self, entry: "_Entry", sign: int) -> None:
-        self.requests += sign
-        self.errors += sign * entry.failed
-        self.prompt_tokens += sign * entry.prompt_tokens
-        self.cached_tokens += sign * entry.cached_tokens
-        self.predicted_tokens += sign * entry.predicted_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    at: float
-    prompt_tokens: int
-    cached_tokens: int
-    predicted_tokens: int
-    ttft_s: float | None
-    failed: bool
+    def add(self, record: Record) -> None:
+        self.requests += 1
+        self.errors += _failed(record.outcome)
+        if record.ttft_s is not None:
+            self.waits[round(log(max(record.ttft_s, _LEAST_TTFT_S)) / _TTFT_STEP)] += 1
+        usage = record.usage
+        if usage is not None and usage.cached_tokens is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.cached_tokens += usage.cached_tokens
+            self.predicted_tokens += record.predicted_cached_tokens or 0
 
 
 @dataclass(slots=True)
@@ -92,8 +97,7 @@ class DecisionLog:
     strategy: StrategyName
     kept: int = 1000
     _ring: deque[Record] = field(default_factory=deque)
-    _window: deque[_Entry] = field(default_factory=deque)
-    _sums: _Sums = field(default_factory=_Sums)
+    _slices: deque[_Slice] = field(default_factory=deque)
 
     def begin(self, record: Record) -> None:
         self._ring.append(record)
@@ -102,31 +106,22 @@ class DecisionLog:
 
     def finish(self, record: Record, now: float) -> None:
         """Takes the outcome into the window. What the engine did not report counts on neither side of the hit rate."""
-        usage = record.usage
-        known = usage is not None and usage.cached_tokens is not None
-        entry = _Entry(
-            now,
-            usage.prompt_tokens if usage is not None and known else 0,
-            (usage.cached_tokens or 0) if usage is not None else 0,
-            (record.predicted_cached_tokens or 0) if known else 0,
-            record.ttft_s,
-            _failed(record.outcome),
-        )
-        self._window.append(entry)
-        self._sums.add(entry, 1)
-        self._expire(now)
+        if not self._slices or now >= self._slices[-1].begun_at + _SLICE_S:
+            self._expire(now)
+            self._slices.append(_Slice(now))
+        self._slices[-1].add(record)
 
     def window(self, now: float) -> WindowFacts:
-        """Sums over the last five minutes of finished requests."""
+        """Sums over the last five minutes of finished requests; TTFTs within 2 %."""
         self._expire(now)
-        sums = self._sums
-        waits = sorted(entry.ttft_s for entry in self._window if entry.ttft_s is not None)
+        slices = self._slices
+        waits = sum((each.waits for each in slices), Counter[int]())
         return WindowFacts(
-            requests=sums.requests,
-            prompt_tokens=sums.prompt_tokens,
-            cached_tokens=sums.cached_tokens,
-            predicted_tokens=sums.predicted_tokens,
-            errors=sums.errors,
+            requests=sum(each.requests for each in slices),
+            prompt_tokens=sum(each.prompt_tokens for each in slices),
+            cached_tokens=sum(each.cached_tokens for each in slices),
+            predicted_tokens=sum(each.predicted_tokens for each in slices),
+            errors=sum(each.errors for each in slices),
             ttft_p50_ms=_quantile_ms(waits, 0.5),
             ttft_p90_ms=_quantile_ms(waits, 0.9),
         )
@@ -137,8 +132,8 @@ class DecisionLog:
         return [self._told(record) for record in reversed(newest)]
 
     def _expire(self, now: float) -> None:
-        while self._window and self._window[0].at < now - WINDOW_S:
-            self._sums.add(self._window.popleft(), -1)
+        while self._slices and self._slices[0].begun_at < now - WINDOW_S:
+            self._slices.popleft()
 
     def _told(self, record: Record) -> Decision:
         return Decision(
@@ -174,8 +169,13 @@ def _candidates(record: Record) -> list[CandidateCost]:
     ]
 
 
-def _quantile_ms(ordered: Sequence[float], share: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3, 2) if ordered else None
+def _quantile_ms(waits: Counter[int], share: float) -> float | None:
+    left = int(share * waits.total())
+    for power in sorted(waits):
+        left -= waits[power]
+        if left < 0:
+            return round(exp(power * _TTFT_STEP) * 1e3, 2)
+    return None
 
 
 def _failed(outcome: str) -> bool:

@@ -1,5 +1,7 @@
 """Requests that need no placement: any worker answers alike, or only one can."""
 
+from collections.abc import Sequence
+
 from kvpool_router.asgi import CancelledWhenGone, Receive, Scope, Send, respond
 from kvpool_router.deps import DoorDeps
 from kvpool_router.owners import ResponseOwners
@@ -52,7 +54,7 @@ class Forwarding:
                     raise owner_gone(worker.id, str(failed)) from None
         raise no_worker(tried)
 
-    def _next(self, pool: list[Worker], tried: dict[WorkerId, str]) -> Worker:
+    def _next(self, pool: Sequence[Worker], tried: dict[WorkerId, str]) -> Worker:
         if not pool:
             raise no_worker(tried)
         self._turn += 1

@@ -1,5 +1,6 @@
 """One prompt from its body to the last byte of its answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvpool_router.asgi import CancelledWhenGone, ClientGone, Receive, Scope, Send, respond
@@ -138,10 +139,9 @@ class Generation:
         record.reason = record.reason if not job.tokens else choice.reason
         record.attempts += 1
         record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
-        deps.observer.placed(record, now - record.arrived_at)
         return worker, ticket
 
-    def _pool(self, job: _Job, now: float) -> list[Worker]:
+    def _pool(self, job: _Job, now: float) -> Sequence[Worker]:
         deps = self._deps
         pool = eligible(deps.roster.accepting(), job.tried, deps.breaker, now)
         if job.request.previous_response_id is not None:
@@ -156,6 +156,7 @@ class Generation:
     async def _ask(self, job: _Job, worker: Worker) -> Answer | None:
         """The worker's answer, or None where another worker may be asked."""
         deps = self._deps
+        placed_in_s = deps.clock() - job.record.arrived_at
         try:
             answer = await deps.engines.ask(worker.url, job.outgoing, rank_header(worker, deps.roster.workers))
         except EngineFailed as failed:
@@ -163,6 +164,8 @@ class Generation:
             deps.breaker.failed(worker.id, deps.clock())
             deps.observer.retried(worker.id, str(failed))
             return None
+        finally:  # counting can wait until the request is on its way
+            deps.observer.placed(job.record, placed_in_s)
         deps.breaker.succeeded(worker.id)
         return answer
 

@@ -1,6 +1,6 @@
 """Who may be chosen for a request, and how each of them looks to the strategy."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kvpool_router.breaker import Breaker
@@ -43,8 +43,12 @@ class Holding(NamedTuple):
 NOTHING = Holding(0, 0, 0)
 
 
-def eligible(accepting: Iterable[Worker], tried: Collection[WorkerId], breaker: Breaker, now: float) -> list[Worker]:
+def eligible(
+    accepting: Sequence[Worker], tried: Collection[WorkerId], breaker: Breaker, now: float
+) -> Sequence[Worker]:
     """Workers that may take a request now: not yet tried for it, and believed to answer."""
+    if not tried and breaker.all_closed:
+        return accepting
     return [each for each in accepting if each.id not in tried and breaker.admits(each.id, now)]
 
 

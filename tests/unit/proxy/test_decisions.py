@@ -1,5 +1,8 @@
 """The ring keeps the newest decisions; the window sums five minutes of what engines reported."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kvpool_api.spec import Strategy
 from kvpool_router.calibration import PRIOR
 from kvpool_router.decisions import CLIENT_GONE, OK, WINDOW_S, DecisionLog, Record
@@ -50,7 +53,7 @@ def test_the_window_counts_both_sides_of_the_hit_rate_or_neither() -> None:
     log.finish(record(), 2.0)
     facts = log.window(3.0)
     assert (facts.requests, facts.prompt_tokens, facts.cached_tokens, facts.predicted_tokens) == (3, 100, 48, 64)
-    assert (facts.ttft_p50_ms, facts.ttft_p90_ms) == (300.0, 300.0)
+    assert facts.ttft_p50_ms == facts.ttft_p90_ms == pytest.approx(300.0, rel=0.02)
 
 
 def test_only_the_pools_own_faults_are_errors() -> None:
@@ -64,6 +67,17 @@ def test_what_is_older_than_five_minutes_leaves_the_sums() -> None:
     log = DecisionLog(Strategy.CACHE_AWARE)
     log.finish(record(usage=Usage(100, 5, 48), ttft_s=0.1), 0.0)
     log.finish(record(usage=Usage(10, 5, 0)), WINDOW_S)
+    assert log.window(WINDOW_S).prompt_tokens == 110
     assert log.window(WINDOW_S + 1).prompt_tokens == 10
     empty = log.window(3 * WINDOW_S)
     assert (empty.requests, empty.prompt_tokens, empty.ttft_p50_ms) == (0, 0, None)
+
+
+@given(st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=50))
+def test_quantiles_are_within_two_percent(waits: list[float]) -> None:
+    log = DecisionLog(Strategy.CACHE_AWARE)
+    for second, wait in enumerate(waits):
+        log.finish(record(ttft_s=wait), float(second))
+    ordered = sorted(waits)
+    for share, told in ((0.5, log.window(50.0).ttft_p50_ms), (0.9, log.window(50.0).ttft_p90_ms)):
+        assert told == pytest.approx(ordered[int(share * len(waits))] * 1e3, rel=0.025, abs=0.006)
