@@ -9,10 +9,11 @@ from kvpool_router.index.history import History
 from kvpool_router.index.namespace import Namespace, identity
 from kvpool_router.index.predictions import Predictions
 from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach, RunTree
-from kvpool_router.index.seats import Layer, Seats, seat_of
+from kvpool_router.index.seats import Layer, Seats
 from kvpool_router.index.tree import Outcome, PrefixTree
 from kvpool_router.workers import WorkerId
 
+_HELD, _EXPECTED, _KNOWN = (int(layer) for layer in Layer)
 _WHOLE_PROMPT_KINDS = frozenset({"full_attention", "mla_attention", "sink_full_attention"})
 """vLLM's `KVCacheSpecKind`s whose blocks are kept for a whole prompt; the others keep a window or a state."""
 
@@ -107,9 +108,9 @@ class CacheMap:
         if len(tokens) < self._block_bytes:
             return
         seat = self._seat(worker)
-        self._history.add(seat_of(seat, Layer.KNOWN), tokens, namespace)
+        self._history.add(seat + _KNOWN, tokens, namespace)
         if not self._is_held(seat, tokens, namespace):
-            self._predictions.add(seat_of(seat, Layer.EXPECTED), tokens, namespace, now)
+            self._predictions.add(seat + _EXPECTED, tokens, namespace, now)
 
     def match(self, tokens: bytes, namespace: Namespace, now: float) -> dict[WorkerId, Held]:
         """The workers that could reuse something of the prompt.
@@ -138,7 +139,7 @@ class CacheMap:
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
-        self._history.bound(seat_of(self._seat(worker), Layer.KNOWN), tokens)
+        self._history.bound(self._seat(worker) + _KNOWN, tokens)
 
     def suspend(self, worker: WorkerId) -> None:
         """No credit, cached or predicted, until `resume`: its events may be missing. Nothing is forgotten."""
@@ -155,8 +156,8 @@ class CacheMap:
         if seat is None:
             return
         self._tree.forget(seat)
-        self._predictions.forget(seat_of(seat, Layer.EXPECTED))
-        self._history.forget(seat_of(seat, Layer.KNOWN))
+        self._predictions.forget(seat + _EXPECTED)
+        self._history.forget(seat + _KNOWN)
         self._groups.pop(seat, None)
         self._suspended &= ~(1 << seat)
         self._seats.release(worker)
@@ -173,7 +174,7 @@ class CacheMap:
     def _seated(self) -> None:
         self._everyone = self._seats.everyone()
         trusted = self._everyone & ~self._suspended
-        self._eligible = trusted << Layer.HELD | trusted << Layer.EXPECTED | self._everyone << Layer.KNOWN
+        self._eligible = trusted << _HELD | trusted << _EXPECTED | self._everyone << _KNOWN
 
     def _store(self, seat: int, event: BlockStored, applied: Applied) -> None:
         hashes = event.block_hashes
@@ -199,7 +200,7 @@ class CacheMap:
 
     def _confirm(self, seat: int, start: int, tokens: bytes) -> None:
         """Ends the predictions that these blocks complete."""
-        for sent in self._predictions.ending_in(seat_of(seat, Layer.EXPECTED), start, tokens):
+        for sent in self._predictions.ending_in(seat + _EXPECTED, start, tokens):
             if self._is_held(seat, *self._predictions.prompt(sent)):
                 self._predictions.end(sent)
 
@@ -221,7 +222,7 @@ class CacheMap:
         if not _on_gpu(event.medium, None):
             return
         self._tree.forget(seat)
-        self._predictions.forget(seat_of(seat, Layer.EXPECTED))
+        self._predictions.forget(seat + _EXPECTED)
         applied.cleared += 1
 
     def _is_credited(self, seat: int, event: BlockStored) -> bool:
@@ -240,19 +241,20 @@ def _on_gpu(medium: str | None, locality: str | None) -> bool:
 
 def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
     """Sets of workers that agree in all three layers, with what they hold; without those that have nothing."""
-    by_events = [(members >> Layer.HELD & everyone, blocks) for members, blocks in reaches]
-    just_sent = [(members >> Layer.EXPECTED & everyone, blocks) for members, blocks in reaches]
-    once_sent = [(members >> Layer.KNOWN & everyone, blocks) for members, blocks in reaches]
+    by_events = [(those, blocks) for members, blocks in reaches if (those := members >> _HELD & everyone)]
+    just_sent = [(those, blocks) for members, blocks in reaches if (those := members >> _EXPECTED & everyone)]
+    once_sent = [(those, blocks) for members, blocks in reaches if (those := members >> _KNOWN & everyone)]
     cells: list[tuple[int, Held]] = []
     for holders, cached in (*by_events, (everyone, 0)):
         holders &= everyone
         everyone ^= holders
         for expecting, predicted in (*just_sent, (holders, 0)):
             expecting &= holders
+            if not expecting:
+                continue
             holders ^= expecting
-            for knowing, history in (*once_sent, (expecting, 0)):
-                members = knowing & expecting
-                expecting ^= members
+            for members, history in (*once_sent, (expecting, 0)):
+                members &= expecting
                 if members and (cached or predicted or history):
                     held = Held(
                         cached * block_tokens,
@@ -260,4 +262,5 @@ def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tup
                         (history if history > cached else cached) * block_tokens,
                     )
                     cells.append((members, held))
+                expecting ^= members
     return cells

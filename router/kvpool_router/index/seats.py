@@ -19,11 +19,6 @@ class Layer(IntEnum):
     """It was sent a prompt with the blocks some time ago."""
 
 
-def seat_of(first: int, layer: Layer) -> int:
-    """The seat in one layer of the worker whose first seat is `first`."""
-    return first + layer
-
-
 class Seats:
     """Gives each worker its first seat, the lowest free one, and takes it back.
 

@@ -113,7 +113,7 @@ deeds = st.tuples(
 worlds = st.builds(World, st.integers(1, 6), st.sampled_from((0, 4, 12)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(deeds, max_size=60), worlds, paths)
 def test_any_history_is_answered_as_the_dictionaries_answer_it(history, world, asked):
     for deed, worker, namespace, path, start in history:
@@ -127,7 +127,7 @@ def test_any_history_is_answered_as_the_dictionaries_answer_it(history, world, a
             world.agrees_on(namespace, path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(deeds, max_size=60), worlds)
 def test_nothing_is_left_once_every_worker_is_dropped(history, world):
     for deed, worker, namespace, path, start in history:
@@ -137,7 +137,7 @@ def test_nothing_is_left_once_every_worker_is_dropped(history, world):
     assert world.index.size() == (0, 0, 0, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(deeds, max_size=60), worlds)
 def test_runs_and_their_tokens_are_bounded_by_the_blocks_known_and_what_leads_to_them(history, world):
     for deed, worker, namespace, path, start in history:

@@ -29,7 +29,7 @@ def untrue_events(draw: st.DrawFn) -> BlockStored | BlockRemoved | AllBlocksClea
     return BlockStored(listed, parent, TokenIds(tokens_of(blocks)), BLOCK_TOKENS, extra_keys=draw(extra_keys))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(untrue_events(), max_size=50), st.integers(1, 3))
 def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, longest_run):
     index = CacheMap(BLOCK_TOKENS, 1.0, None, longest_run)
