@@ -153,7 +153,6 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
     return DoorDeps(
         names=tuple(config.served_names) or (config.model,),
         max_body_bytes=config.max_body_bytes,
-        block_tokens=config.block_tokens,
         roster=pool.roster,
         tokenizer=tokenizer,
         cache=pool.cache,

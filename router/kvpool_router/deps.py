@@ -21,7 +21,6 @@ class DoorDeps:
     names: tuple[str, ...]
     """Model names that clients may ask for; the first is the pool's own."""
     max_body_bytes: int
-    block_tokens: int
     roster: Roster
     tokenizer: Tokenizer
     cache: PrefixMap

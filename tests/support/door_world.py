@@ -137,7 +137,6 @@ async def door(
         deps = DoorDeps(
             names=(MODEL, "alias"),
             max_body_bytes=1 << 20,
-            block_tokens=16,
             roster=roster,
             tokenizer=IdsTokenizer("a test"),
             cache=SentPrefixes(),
