@@ -1,7 +1,6 @@
 """What breaks, and what clients see of it."""
 
 import asyncio
-import json
 import os
 import signal
 
@@ -9,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from eventually import eventually
-from up_process import MODEL, environment, ids, manifest, ready, write
+from up_process import environment, ids, manifest, ready, write
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -105,23 +104,3 @@ async def _answers(pool):
             return answer.status == 200
     except aiohttp.ClientError:
         return False
-
-
-async def test_an_engine_that_hangs_does_not_stop_the_others(pool):
-    pod = (await pool.state()).workers[0].pod
-    pids = pool.up.pids_of(pod)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        answers = await asyncio.gather(*(asyncio.wait_for(_try(pool, n), 60) for n in range(6)))
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-    assert sum(answers) >= 4
-    await eventually(lambda: whole(pool), within_s=40)
-
-
-async def _try(pool, n):
-    body = {"model": MODEL, "prompt": ids(300 + n, 64), "max_tokens": 2}
-    async with pool.http.post(f"{pool.url}/v1/completions", data=json.dumps(body)) as answer:
-        return answer.status == 200
