@@ -45,14 +45,16 @@ def test_ten_turnovers_of_a_cache_leave_no_more_than_one():
     assert max(size.token_bytes for size in sizes) <= 1.1 * sizes[1].token_bytes
 
 
-def test_the_end_that_an_engine_evicts_is_not_kept():
+def test_the_end_that_engines_evict_is_not_kept_and_what_each_still_has_is():
     index = CacheMap(BLOCK_TOKENS, 10.0, None)
     path = tuple(range(100))
-    index.apply(A, [stored(path), removed(path, 10)])
-    index.apply(B, [stored(path[:10])])
-    assert index.size().token_bytes <= 20 * BLOCK_TOKENS * 4
-    found = index.match(tokens_of(path), PLAIN, 0.0)
-    assert {worker: held.cached_tokens for worker, held in found.items()} == {A: 20, B: 20}
+    index.apply(A, [stored(path)])
+    index.apply(B, [stored(path[:30])])
+    for left in (50, 10):
+        index.apply(A, [removed(path, left)])
+        found = index.match(tokens_of(path), PLAIN, 0.0)
+        assert {worker: held.cached_tokens // BLOCK_TOKENS for worker, held in found.items()} == {A: left, B: 30}
+    assert index.size().token_bytes <= 60 * BLOCK_TOKENS * 4
 
 
 def test_a_fork_that_lost_its_branch_is_one_run_again():
