@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import socket
+import random
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +15,7 @@ from kvpool_api.crd import custom_resource_definition
 from kvpool_api.validation import Admission
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import ImageTable, LocalCluster, Program
+from kvpool_operator.cluster.local.addresses import is_free
 from kvpool_operator.cluster.seam import Cluster, NotFound, Ref
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ TINY = (sys.executable, "-I", "-S", str(tiny_server.__file__))
 ENGINE = Program(TINY)
 ROUTER = Program(TINY, is_router=True)
 IMAGES = ImageTable(by_image={"tiny": ENGINE}, by_container={"engine": ENGINE, "router": ROUTER})
-DEADLINE_S = 20
+DEADLINE_S = 30
 
 
 @cache
@@ -32,16 +33,9 @@ def admission() -> Admission:
 
 
 def free_pair() -> int:
-    """A port that is free now together with the one above it."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            with socket.socket() as second:
-                try:
-                    second.bind(("127.0.0.1", port + 1))
-                except OSError:
-                    continue
-            return port
+    """A port that is free now together with the one above it, from below those that the kernel hands out itself."""
+    ports = iter(lambda: random.randrange(10_000, 30_000, 2), None)
+    return next(port for port in ports if is_free("127.0.0.1", port) and is_free("127.0.0.1", port + 1))
 
 
 @asynccontextmanager

@@ -213,6 +213,18 @@ def test_an_image_is_known_by_itself_or_by_its_container():
         ImageTable().program("y", "x")
 
 
+def test_logs_stay_until_the_next_run(tmp_path: Path):
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.open()
+    log = run_dir.logs / "a.log"
+    log.write_text("last words")
+    run_dir.close()
+    assert log.read_text() == "last words"
+    run_dir.open()
+    run_dir.close()
+    assert not log.exists()
+
+
 def test_sockets_get_a_short_folder_that_goes_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run_dir = RunDir(tmp_path / "run")
     run_dir.open()

@@ -18,7 +18,7 @@ LONGEST_SOCKET_PATH = 90
 class RunDir:
     """The folder of one run.
 
-    logs/<pod>.log    kept from run to run
+    logs/<pod>.log    stays after the run, until the next one
     pods/             volumes of Pods: Secrets too, so only this user may look; removed with the Pod
     members/          who is in each pool, for its routers
     lock              held while the run lives; names its process
@@ -49,11 +49,11 @@ class RunDir:
     def open(self) -> None:
         """Take the folder over from whoever held it and died. Raises RunDirUnusable."""
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a+")
             self._hold(self._lock)
             sweep(self.mark)
-            for folder in (self.pods, self.members):
+            for folder in (self.logs, self.pods, self.members):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(mode=0o700)
         except OSError as error:
