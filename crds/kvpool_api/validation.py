@@ -51,7 +51,7 @@ class Admission:
         found += [*schema_errors(self._root, filled), *repeated_keys(self._root, filled)]
         if not any(each.blocks_rules for each in found):
             found += _rule_errors(self._root, filled, old, "")
-        elif any(type(each) is FieldError for each in found):
+        else:
             found.append(errors.rules_not_checked())
         if found:
             raise Invalid(found, kind=self._kind, name=_name(manifest), resource=self._resource)

@@ -56,4 +56,4 @@ def _below(node: Node, value: JsonValue, path: str) -> Iterator[UnknownField]:
 def _error(path: str, name: str, known: Iterable[str]) -> UnknownField:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {quoted(near[0])}?" if near else ""
-    return UnknownField(path, f"unknown field {quoted(path)}{hint}", blocks_rules=True)
+    return UnknownField(path, f"unknown field {quoted(path)}{hint}")

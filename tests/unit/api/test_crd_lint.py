@@ -102,7 +102,7 @@ def test_a_planted_flaw_is_found_and_nothing_else(rule: str, flaw: Flaw) -> None
     flaw(crd, as_map(at(version_of(crd), ("schema", "openAPIV3Schema"))))
     found = lint(crd)
     assert {each.rule for each in found} == {rule}
-    assert all(each.message and each.path for each in found)
+    assert all(str(each).startswith(f"{each.path}: ") and str(each).endswith(f"[{rule}]") for each in found)
 
 
 def test_every_rule_has_a_flaw_of_its_own() -> None:

@@ -10,14 +10,17 @@ from kvpool_api.admission.defaults import with_defaults
 from kvpool_api.admission.node import Node, read_node
 from kvpool_api.admission.schema_errors import schema_errors
 from kvpool_api.admission.unknown_fields import unknown_fields
+from kvpool_api.crd import custom_resource_definition
 from kvpool_api.manifest import Manifest, as_map
 from kvpool_api.schema import structural_schema
 from kvpool_api.spec import InferencePoolSpec
 from kvpool_api.status import InferencePoolStatus
+from kvpool_api.validation import Admission, Invalid
 from pydantic import BaseModel, JsonValue, ValidationError
 
 SPEC = read_node(structural_schema(InferencePoolSpec))
 STATUS = read_node(structural_schema(InferencePoolStatus, for_status=True))
+ADMISSION = Admission(custom_resource_definition())
 KEYS = st.text("abcxyz-./09", min_size=1, max_size=6)
 TIME = "2026-01-02T03:04:05Z"
 ANYTHING: st.SearchStrategy[JsonValue] = st.one_of(
@@ -99,6 +102,15 @@ def model_admits(model: type[BaseModel], value: JsonValue) -> bool:
     return True
 
 
+def refusal(manifest: Manifest) -> str:
+    """What is wrong with the manifest; empty where it is admitted."""
+    try:
+        ADMISSION.admit(manifest)
+    except Invalid as invalid:
+        return str(invalid)
+    return ""
+
+
 SPECS = fitting(SPEC)
 
 
@@ -129,6 +141,17 @@ def test_one_spoilt_field_is_refused_by_both_or_by_neither(data: st.DataObject) 
 def test_a_field_that_no_model_has_is_refused_by_both(spec: Manifest, name: str) -> None:
     assert not schema_admits(SPEC, {**spec, name: 1})
     assert not model_admits(InferencePoolSpec, {**spec, name: 1})
+
+
+@given(SPECS)
+def test_every_rule_can_be_evaluated_on_whatever_fits_the_schema(spec: Manifest) -> None:
+    manifest: Manifest = {
+        "apiVersion": "kvpool.dev/v1alpha1",
+        "kind": "InferencePool",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    assert "evaluating rule" not in refusal(manifest)
 
 
 @given(fitting(STATUS))

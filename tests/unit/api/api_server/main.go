@@ -1,7 +1,7 @@
 // Answers as an API server would, with its own code: reads a CustomResourceDefinition and cases, prints the cases with
 // what became of each. It renews the answers that test_admission.py holds kvpool_api.validation to:
 //
-//	go run . crd.json ../api_server_answers.json > renewed.json
+//	go run . ../../../../crds/inferencepools.yaml ../api_server_answers.json > renewed.json
 //
 // It also prints what the API server has against the definition itself, its CEL cost included.
 package main
@@ -26,6 +26,7 @@ import (
 	kjson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
 )
 
 type answer struct {
@@ -47,7 +48,7 @@ func main() {
 	raw, err := os.ReadFile(os.Args[1])
 	must(err)
 	crd := &v1.CustomResourceDefinition{}
-	must(json.Unmarshal(raw, crd))
+	must(yaml.Unmarshal(raw, crd))
 	v1.SetDefaults_CustomResourceDefinition(crd)
 	v1.SetDefaults_CustomResourceDefinitionSpec(&crd.Spec)
 	in := &apiextensions.CustomResourceDefinition{}
