@@ -3,8 +3,8 @@
 from collections import OrderedDict
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import TOKEN_BYTES, Run, RunTree
-from kvpool_router.index.trails import mark, unmark
+from kvpool_router.index.runs import SIGNPOST, TOKEN_BYTES, Run, RunTree
+from kvpool_router.index.trails import lay, upward
 
 
 class _Memory:
@@ -24,8 +24,9 @@ class History:
     An exact map knows that a prefix is gone everywhere and then spreads it by load, so that under churn every cache
     fills with the same. Remembering where it was keeps the working set divided.
 
-    Least recently sent goes first, a prompt at a time, as far as no later prompt shares it. The cost of a prompt is one
-    walk over its runs.
+    Least recently sent goes first, a prompt at a time. Each prompt marks the runs of its path by its number, so a run's
+    mark is never older than those below it, and a prompt is undone by climbing from its end for as long as the mark is
+    its own. Both cost a step a run, whatever the prompt's length.
     """
 
     def __init__(self, runs: RunTree, tokens: int | None) -> None:
@@ -47,8 +48,10 @@ class History:
         if not memory.limit:
             return
         self._stamp += 1
-        last, fresh = mark(self._runs, seat, tokens, namespace, self._stamp)
-        memory.blocks += fresh
+        last = lay(self._runs, tokens, namespace)
+        for run in upward(last):
+            memory.blocks += 0 if seat in run.marks else run.length
+            run.mark(seat, self._stamp)
         memory.prompts[last] = self._stamp
         memory.prompts.move_to_end(last)
         self._shrink(seat, memory)
@@ -68,4 +71,16 @@ class History:
     def _shrink(self, seat: int, memory: _Memory) -> None:
         while memory.blocks > memory.limit:
             last, stamp = memory.prompts.popitem(last=False)
-            memory.blocks -= unmark(self._runs, seat, last, stamp)
+            memory.blocks -= self._undo(seat, last, stamp)
+
+    def _undo(self, seat: int, last: Run, stamp: int) -> int:
+        """Takes the seat off a prompt's runs where no later prompt came along; returns the blocks that it lost."""
+        lost = 0
+        for run in upward(last):
+            if run.marks.get(seat) != stamp:
+                break
+            run.unmark(seat)
+            lost += run.length
+        if lost:
+            self._runs.tidy(last.at(SIGNPOST - 1))
+        return lost

@@ -5,8 +5,8 @@ from collections import OrderedDict, defaultdict
 from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.index.runs import Run, RunTree
-from kvpool_router.index.trails import mark, unmark
+from kvpool_router.index.runs import SIGNPOST, Run, RunTree
+from kvpool_router.index.trails import lay, upward
 
 
 class Sent(NamedTuple):
@@ -17,7 +17,6 @@ class Sent(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    stamp: int
     expires: float
     blocks: int
     namespace: Namespace
@@ -27,7 +26,8 @@ class Predictions:
     """A layer of its own above the map, so that what engines said is never mixed with what we expect.
 
     A prediction ends when its last whole block is stored (from then on the map knows better, evictions included), when
-    the engine's cache is cleared, or after the time to live. Without events it is all there is.
+    the engine's cache is cleared, or after the time to live. Without events it is all there is. Predictions end in any
+    order and share runs, so a run's mark is the number of a worker's predictions that need it.
     """
 
     def __init__(self, runs: RunTree, ttl_s: float) -> None:
@@ -36,8 +36,7 @@ class Predictions:
         self._ttl_s = ttl_s
         self._pending: OrderedDict[Sent, _Pending] = OrderedDict()
         self._by_length: defaultdict[int, defaultdict[int, set[Run]]] = defaultdict(lambda: defaultdict(set))
-        """Bit -> blocks of the prompt -> last runs: what an event may confirm."""
-        self._stamp = 0
+        """Seat -> blocks of the prompt -> last runs: what an event may confirm."""
         self._first_expires = math.inf
 
     def __len__(self) -> int:
@@ -46,13 +45,14 @@ class Predictions:
     def add(self, seat: int, tokens: bytes, namespace: Namespace, now: float) -> None:
         """The prompt (at least one whole block) was sent to the worker."""
         self.expire(now)
-        self._stamp += 1
-        last, _ = mark(self._runs, seat, tokens, namespace, self._stamp)
+        sent = Sent(seat, lay(self._runs, tokens, namespace))
+        if sent not in self._pending:
+            for run in upward(sent.last):
+                run.mark(seat, run.marks.get(seat, 0) + 1)
         blocks = len(tokens) // self._block
-        sent = Sent(seat, last)
-        self._pending[sent] = _Pending(self._stamp, now + self._ttl_s, blocks, namespace)
+        self._pending[sent] = _Pending(now + self._ttl_s, blocks, namespace)
         self._pending.move_to_end(sent)
-        self._by_length[seat][blocks].add(last)
+        self._by_length[seat][blocks].add(sent.last)
         self._first_expires = min(self._first_expires, now + self._ttl_s)
 
     def ending_in(self, seat: int, start: int, tokens: bytes) -> list[Sent]:
@@ -77,7 +77,12 @@ class Predictions:
     def end(self, sent: Sent) -> None:
         """The prediction has come true, or will not."""
         pending = self._pending.pop(sent)
-        unmark(self._runs, *sent, pending.stamp)
+        for run in upward(sent.last):
+            if run.marks[sent.seat] == 1:
+                run.unmark(sent.seat)
+            else:
+                run.mark(sent.seat, run.marks[sent.seat] - 1)
+        self._runs.tidy(sent.last.at(SIGNPOST - 1))
         lengths = self._by_length[sent.seat]
         lengths[pending.blocks].discard(sent.last)
         if not lengths[pending.blocks]:

@@ -14,7 +14,7 @@ SIGNPOST = sys.maxsize
 
 _NO_CHILDREN: Final[dict[bytes, Any]] = {}
 _NO_PART: Final[dict[int, int]] = {}
-_NO_STAMPS: Final[dict[int, int]] = {}
+_NO_MARKS: Final[dict[int, int]] = {}
 """Shared and never written: most nodes have none of these, and an empty dict takes 64 bytes."""
 
 
@@ -26,7 +26,7 @@ class Run:
     """One node: the blocks `start` to `start + length` of every prompt that passes through it.
 
     `full` is the set of seats that have the whole run. `part` names, for the few that have some of it, the blocks
-    (seat -> bitset of blocks). `stamps` tells for seats that fade which prompt led them here last.
+    (seat -> bitset of blocks). `marks` says of seats that fade what keeps them here.
 
     Cutting and joining leave others with an old idea of which node holds a block. They find it by climbing: while
     `start` is beyond the block, go to `parent` (`at`). So a cut keeps the tail in the old object and puts a new one
@@ -35,7 +35,7 @@ class Run:
     does.
     """
 
-    __slots__ = ("children", "entries", "full", "id", "length", "parent", "part", "stamps", "start", "tokens")
+    __slots__ = ("children", "entries", "full", "id", "length", "marks", "parent", "part", "start", "tokens")
 
     def __init__(self, number: int, start: int, tokens: bytes, length: int, parent: "Run | None") -> None:
         self.id = number
@@ -46,7 +46,7 @@ class Run:
         self.children: dict[bytes, Run] = _NO_CHILDREN
         self.full = 0
         self.part = _NO_PART
-        self.stamps = _NO_STAMPS
+        self.marks = _NO_MARKS
         self.entries = 0
 
     def at(self, block: int) -> "Run":
@@ -86,19 +86,17 @@ class Run:
             if not self.part:
                 self.part = _NO_PART
 
-    def stamp(self, seat: int, stamp: int) -> int:
-        """A prompt leads the seat over the whole run; returns the blocks that are new to it."""
-        if not self.stamps:
-            self.stamps = {}
-        fresh = 0 if seat in self.stamps else self.length
-        self.stamps[seat] = stamp
+    def mark(self, seat: int, mark: int) -> None:
+        """The seat has the whole run, for as long as the mark stands."""
+        if not self.marks:
+            self.marks = {}
+        self.marks[seat] = mark
         self.full |= 1 << seat
-        return fresh
 
-    def unstamp(self, seat: int) -> None:
-        del self.stamps[seat]
-        if not self.stamps:
-            self.stamps = _NO_STAMPS
+    def unmark(self, seat: int) -> None:
+        del self.marks[seat]
+        if not self.marks:
+            self.marks = _NO_MARKS
         self.full ^= 1 << seat
 
 
@@ -208,8 +206,8 @@ class RunTree:
         tail.parent = head
         head.children = {tail.tokens[: self.block_bytes]: tail}
         head.full = tail.full
-        if tail.stamps:
-            head.stamps = dict(tail.stamps)
+        if tail.marks:
+            head.marks = dict(tail.marks)
         held, tail.part = tail.part, _NO_PART
         for seat, those in held.items():
             head.hold(seat, those & ((1 << blocks) - 1))
@@ -274,7 +272,7 @@ class RunTree:
     def _alike(self, node: Run, child: Run) -> bool:
         """Whether the two could be one run."""
         short = node.length + child.length <= self.longest_run
-        return short and node.full == child.full and node.stamps == child.stamps and not node.part and not child.part
+        return short and node.full == child.full and node.marks == child.marks and not node.part and not child.part
 
     def _join(self, node: Run, child: Run) -> None:
         """Puts a run in front of its only child, which takes its place."""
@@ -284,7 +282,7 @@ class RunTree:
         child.start = node.start
         child.length += node.length
         child.parent = parent
-        node.start, node.parent, node.children, node.full, node.stamps = SIGNPOST, child, _NO_CHILDREN, 0, _NO_STAMPS
+        node.start, node.parent, node.children, node.full, node.marks = SIGNPOST, child, _NO_CHILDREN, 0, _NO_MARKS
         self._leave(node)
 
 

@@ -1,37 +1,32 @@
-"""Prompts as trails through the tree, which fade in the order in which they were made."""
+"""The way of one prompt through the tree."""
+
+from collections.abc import Iterator
 
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.index.runs import SIGNPOST, Run, RunTree
 
 
-def mark(runs: RunTree, seat: int, tokens: bytes, namespace: Namespace, stamp: int) -> tuple[Run, int]:
-    """Leads the seat over the prompt's whole blocks (at least one). Returns the last run and the blocks new to it.
+def lay(runs: RunTree, tokens: bytes, namespace: Namespace) -> Run:
+    """The run that ends with the prompt's last whole block (there is at least one), made where there is none.
 
-    A prompt stamps every run of its path, so a run's stamp is never older than those below it. To undo a prompt it is
-    enough to climb from its last run for as long as the stamp is its own: O(runs), whatever the prompt's length.
+    A new run is nobody's: the caller must seat somebody on it at once.
     """
     size = runs.block_bytes
-    node, depth, fresh, total = runs.root(namespace), 0, 0, len(tokens) // size
+    node, depth, total = runs.root(namespace), 0, len(tokens) // size
     while depth < total:
         child = node.children.get(tokens[depth * size : (depth + 1) * size])
         if child is None:
             child = runs.attach(node, tokens[depth * size : min(total, depth + runs.longest_run) * size])
         elif (same := runs.same_blocks(child, 0, tokens, depth)) < child.length:
             child = runs.cut(child, same)
-        fresh += child.stamp(seat, stamp)
         depth += child.length
         node = child
-    return node, fresh
+    return node
 
 
-def unmark(runs: RunTree, seat: int, last: Run, stamp: int) -> int:
-    """Undoes the prompt that ended at `last`, where no later one went; returns the blocks that the seat lost."""
-    node = last = last.at(SIGNPOST - 1)
-    lost = 0
-    while node.stamps.get(seat) == stamp:
-        node.unstamp(seat)
-        lost += node.length
+def upward(last: Run) -> Iterator[Run]:
+    """The runs of a prompt that ended at `last` when it was laid, the last one first."""
+    node = last.at(SIGNPOST - 1)
+    while not node.is_root:
+        yield node
         node = node.parent
-    if lost:
-        runs.tidy(last)
-    return lost

@@ -57,6 +57,24 @@ def test_the_end_that_engines_evict_is_not_kept_and_what_each_still_has_is():
     assert index.size().token_bytes <= 60 * BLOCK_TOKENS * 4
 
 
+def test_an_unheld_end_goes_when_the_run_is_cut_before_it():
+    index = CacheMap(BLOCK_TOKENS, 10.0, None)
+    path = tuple(range(10))
+    index.apply(A, [stored(path), removed(path, 7)])
+    index.apply(B, [stored((*path[:7], 99))])
+    assert index.size().token_bytes == 8 * BLOCK_TOKENS * 4
+
+
+def test_a_prompt_sent_again_and_again_is_remembered_once():
+    index = CacheMap(BLOCK_TOKENS, 10.0, 100)
+    for turn in range(100):
+        for prompt in ((1, 2), (1, 2, 3)):
+            index.sent(A, tokens_of(prompt), PLAIN, turn / 10)
+    assert index.size() == (2, 3 * BLOCK_TOKENS * 4, 2, 1)
+    index.drop(A)
+    assert index.size() == (0, 0, 0, 0)
+
+
 def test_a_fork_that_lost_its_branch_is_one_run_again():
     index = CacheMap(BLOCK_TOKENS, 10.0, None)
     path = tuple(range(40))

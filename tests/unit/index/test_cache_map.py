@@ -225,6 +225,16 @@ def test_a_prediction_that_came_true_ends_so_that_an_eviction_is_believed(index)
     assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 2 * BLOCK, 3 * BLOCK)
 
 
+def test_a_prediction_that_came_true_leaves_those_of_its_siblings(index):
+    for last in (3, 4):
+        index.sent(A, prompt(1, 2, last), PLAIN, 0.0)
+    index.sent(A, prompt(1), PLAIN, 0.0)
+    index.apply(A, [stored(1, 2, 4)])
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 3 * BLOCK, 3 * BLOCK)
+    index.apply(A, [AllBlocksCleared()])
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(0, 0, 3 * BLOCK)
+
+
 def test_nothing_is_predicted_that_is_held_already(index):
     index.apply(A, [stored(1, 2)])
     index.sent(A, prompt(1, 2), PLAIN, 0.0)
