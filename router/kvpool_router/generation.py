@@ -131,7 +131,12 @@ class Generation:
         for ids in job.tokens:
             deps.cache.sent(worker.id, ids, namespace, now)
         ticket = deps.load.sent(
-            worker.id, job.prompt_tokens, view.predicted_tokens, streams=job.request.stream, now=now
+            worker.id,
+            job.prompt_tokens,
+            view.predicted_tokens,
+            streams=job.request.stream,
+            now=now,
+            certain=bool(job.tokens),
         )
         deps.breaker.sending(worker.id, now)
         record = job.record

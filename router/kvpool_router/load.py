@@ -62,6 +62,8 @@ class Ticket:
     held_tokens: int
     """Prompt tokens that the worker was expected to have."""
     streams: bool
+    certain: bool
+    """Its tokens are counted, not guessed, so that its timing teaches something."""
     sent_at: float
     prefill_s: float
     due_at: float
@@ -104,22 +106,19 @@ class Load:
     def rates(self, worker: WorkerId) -> Rates:
         return self._calibration.rates(worker)
 
-    def sent(self, worker: WorkerId, prompt_tokens: int, held_tokens: int, *, streams: bool, now: float) -> Ticket:
-        """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache."""
+    def sent(
+        self, worker: WorkerId, prompt_tokens: int, held_tokens: int, *, streams: bool, now: float, certain: bool = True
+    ) -> Ticket:
+        """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache.
+
+        `certain` says that the tokens were counted; a guess takes its place in the queue but teaches nothing.
+        """
         desk = self._desk(worker, now)
         rates = self._calibration.rates(worker)
         prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
         ahead = self._ahead_s(desk, now)
-        ticket = Ticket(
-            worker,
-            prompt_tokens,
-            held_tokens,
-            streams,
-            now,
-            prefill_s,
-            now + ahead + prefill_s + rates.overhead_s,
-            desk,
-        )
+        due_at = now + ahead + prefill_s + rates.overhead_s
+        ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, now, prefill_s, due_at, desk)
         if not desk.queue:
             desk.burst_is_over = True
             desk.head_since = now
@@ -152,8 +151,8 @@ class Load:
             return
         ticket.finished = True
         desk = self._current(ticket.desk, now)
-        if desk.queue.pop(id(ticket), None) is not None:
-            self._off_queue(desk, ticket, now)
+        if id(ticket) in desk.queue:
+            self._given_up(desk, ticket, now)
             return
         if desk.burst_is_over or not desk.queue:
             self._close_burst(ticket.worker, desk)
@@ -231,6 +230,15 @@ class Load:
         head = next(iter(desk.queue.values()))
         return max(0.0, desk.queued_s - min(now - desk.head_since, head.prefill_s))
 
+    def _given_up(self, desk: _Desk, ticket: Ticket, now: float) -> None:
+        """Ends a request before its first token; the engine goes on with the head, unless it was the head."""
+        was_head = next(iter(desk.queue)) == id(ticket)
+        began = desk.head_since
+        del desk.queue[id(ticket)]
+        self._off_queue(desk, ticket, now)
+        if not was_head:
+            desk.head_since = began
+
     def _prefilled(self, desk: _Desk, ticket: Ticket, now: float) -> None:
         del desk.queue[id(ticket)]
         self._off_queue(desk, ticket, now)
@@ -251,6 +259,9 @@ class Load:
     def _observe(self, desk: _Desk, covered: list[Ticket], ticket: Ticket, now: float) -> None:
         elapsed = now - desk.head_since
         desk.prefill_clock += elapsed
+        if not all(each.certain for each in covered):
+            desk.burst = None
+            return
         new = sum(each.new_tokens for each in covered)
         attention = sum(each.new_tokens * (each.held_tokens + each.new_tokens * 0.5) for each in covered)
         held = desk.burst
@@ -280,7 +291,12 @@ class Load:
 
     def _observe_gap(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int | None) -> None:
         """Decode speed from one whole stream: its length less the prefill seconds that fell into it."""
-        if not ticket.streams or ticket.first_token_at is None or output_tokens is None or output_tokens < 2:
+        if (
+            not (ticket.streams and ticket.certain)
+            or ticket.first_token_at is None
+            or output_tokens is None
+            or output_tokens < 2
+        ):
             return
         whole = now - ticket.first_token_at
         decoding_s = whole - (desk.prefill_clock - ticket.prefill_clock)

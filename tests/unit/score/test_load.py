@@ -83,6 +83,26 @@ def test_a_worker_that_is_gone_leaves_nothing_and_its_tickets_close_quietly() ->
     assert (after.running, after.context_tokens, after.queued_requests) == (0, 0, 0)
 
 
+def test_a_request_given_up_in_the_queue_leaves_the_heads_progress_alone() -> None:
+    load = Load(Calibration())
+    head, other = (load.sent(ONE, 5000, 0, streams=True, now=0.0) for _ in range(2))
+    load.done(other, 0.1)
+    assert load.standing(ONE, 0.1).queued_s == head.prefill_s - 0.1
+    load.done(head, 0.15)
+    assert load.standing(ONE, 0.15).queued_s == 0.0
+
+
+def test_a_guessed_prompt_takes_its_place_but_teaches_nothing() -> None:
+    calibration = Calibration()
+    load = Load(calibration)
+    for second in range(100):
+        ticket = load.sent(ONE, 5000, 0, streams=True, now=second, certain=False)
+        assert load.standing(ONE, second).queued_tokens == 5000
+        load.first_token(ticket, second + 0.9)
+        load.done(ticket, second + 0.95, output_tokens=10)
+    assert calibration.rates(ONE) == PRIOR
+
+
 def test_an_unknown_worker_stands_idle() -> None:
     load = Load(Calibration())
     assert load.in_flight(OTHER) == load.queued_tokens(OTHER) == 0
