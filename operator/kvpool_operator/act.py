@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from kvpool_api import labels
 from kvpool_api.conditions import Reason
@@ -12,27 +11,20 @@ from kvpool_api.manifest import Manifest, as_text, at
 from kvpool_operator.build.names import digest
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
-from kvpool_operator.manifests import name_of, rfc3339
+from kvpool_operator.manifests import rfc3339
 from kvpool_operator.plan.actions import (
     Action,
     ApplyChild,
     ClearDraining,
     CreateEngine,
     DeleteEngine,
+    Done,
     MarkDraining,
     SetRoutable,
+    subject,
 )
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one action."""
-
-    action: Action
-    refused: str | None
-    """The cluster's own words where it did not do it."""
 
 
 class Actor:
@@ -96,15 +88,6 @@ class Actor:
     def _metadata(self, name: str, uid: str) -> Manifest:
         """With the uid, so that a namesake that came later is not meant."""
         return {"name": name, "namespace": self._namespace, "uid": uid}
-
-
-def subject(action: Action) -> str:
-    """What the action is about."""
-    match action:
-        case ApplyChild():
-            return f"{as_text(action.manifest['kind'])} {name_of(action.manifest)}"
-        case _:
-            return action.name
 
 
 def event(pool: Manifest, reason: Reason, *, warning: bool, now: float) -> Manifest:

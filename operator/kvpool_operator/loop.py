@@ -17,7 +17,7 @@ from kvpool_api.meta import API_VERSION, POOL_KIND
 from kvpool_api.pool import InferencePool
 from kvpool_api.status import InferencePoolStatus
 
-from kvpool_operator.act import Actor, Done, event
+from kvpool_operator.act import Actor, event
 from kvpool_operator.build.services import service_url
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Expired, Kind, NotFound, Ref, Unavailable
@@ -25,7 +25,7 @@ from kvpool_operator.manifests import label, name_of
 from kvpool_operator.observe import observe
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan import plan
-from kvpool_operator.plan.actions import ApplyChild, SetRoutable, because
+from kvpool_operator.plan.actions import ApplyChild, Done, SetRoutable, because
 from kvpool_operator.routers import HttpRouterAdmin, RouterAdmin
 from kvpool_operator.settings import Settings
 from kvpool_operator.status import status_of

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from kvpool_api.conditions import Reason
-from kvpool_api.manifest import Manifest
+from kvpool_api.manifest import Manifest, as_text
+
+from kvpool_operator.manifests import name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,30 @@ Action = ApplyChild | CreateEngine | DeleteEngine | MarkDraining | ClearDraining
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one action."""
+
+    action: Action
+    refused: str | None
+    """The cluster's own words where it did not do it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The next actions, and when the world should be looked at again even if nothing happens."""
 
     actions: tuple[Action, ...]
     look_again_at: float | None
     """Seconds since the epoch; None: only when something changes."""
+
+
+def subject(action: Action) -> str:
+    """What the action is about."""
+    match action:
+        case ApplyChild():
+            return f"{as_text(action.manifest['kind'])} {name_of(action.manifest)}"
+        case _:
+            return action.name
 
 
 def because(code: str, message: str) -> Reason:

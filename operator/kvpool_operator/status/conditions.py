@@ -7,10 +7,9 @@ from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Rea
 from kvpool_api.labels import ROUTER_CONTAINER
 from kvpool_api.wire import EventState, WorkerState
 
-from kvpool_operator.act import Done, subject
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Engine, Observed
-from kvpool_operator.plan.actions import because
+from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.status.causes import cause
 
 

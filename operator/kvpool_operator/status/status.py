@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from kvpool_api.labels import engine_selector
 from kvpool_api.status import InferencePoolStatus, RouterStatus
 
-from kvpool_operator.act import Done
 from kvpool_operator.observed import Observed
+from kvpool_operator.plan.actions import Done
 from kvpool_operator.plan.template import outdated
 from kvpool_operator.settings import Settings
 from kvpool_operator.status.cache import cache_status
