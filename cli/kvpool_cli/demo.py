@@ -58,7 +58,9 @@ class Demo:
 
     async def _compared(self, scenario: Scenario, place: int, of: int) -> Comparison:
         workload = scenario.workload()
-        self.console.print(f"[bold]{place} of {of}: {scenario.title}[/bold] ({workload.origin})", highlight=False)
+        self.console.print(
+            f"[bold]{place} of {of}: {scenario.title}[/bold] ({workload.origin})", highlight=False, soft_wrap=True
+        )
         async with self._pools(scenario) as local:
             since = time.monotonic()
             await local.until_ready(READY_WITHIN_S)
@@ -135,7 +137,7 @@ def main(words: Sequence[str]) -> int:
     console, begun = Console(), time.monotonic()
     chosen = scenarios(QUICK_SCALE if "--quick" in words else 1.0)
     demo = Demo(console, FOLDER, together="--in-turn" not in words)
-    console.print(introduction(chosen, demo.together), highlight=False)
+    console.print(introduction(chosen, demo.together), highlight=False, soft_wrap=True)
     comparisons = asyncio.run(demo.run(chosen))
     duration_s = time.monotonic() - begun
     FOLDER.mkdir(exist_ok=True)

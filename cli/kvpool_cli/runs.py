@@ -100,6 +100,7 @@ def process_alive(pid: int) -> bool:
 
 def _replace(path: Path, text: str) -> None:
     """Atomically: a reader sees the old text or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_text(text)
     draft.replace(path)

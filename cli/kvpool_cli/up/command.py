@@ -105,7 +105,8 @@ class _Watch:
         except TimeoutError:
             causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
             raise UserError(f"not ready after {self._options.timeout_s:g} s: {causes}", exit_code=FAILED) from None
-        for line in greeting(views, [local.pool.spec.model.name for local in self._local.pools]):
+        pools = self._local.pools
+        for line in greeting(views, [local.pool.spec.model.name for local in pools], pools[0].folder.logs):
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     async def _run_command(self, command: str) -> int:

@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import logging
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,7 +141,7 @@ async def running_pools(manifests: Sequence[Manifest], setting: Setting) -> Asyn
         async with (
             _cluster(setting, names[0]) as cluster,
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as http,
-            _operating(cluster),
+            _operating(cluster, RunFolder(setting.run_folder, names[0]).logs / "operator.log"),
         ):
             try:
                 yield await _applied(LocalPools(cluster, http, setting), manifests)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Literal, Protocol
 
 from rich.console import Console
@@ -52,9 +53,10 @@ def _nothing(views: Sequence[PoolView]) -> None:
     return None
 
 
-def greeting(views: Sequence[PoolView], models: Sequence[str]) -> Iterator[str]:
-    """Where each pool answers, and a line to try it."""
+def greeting(views: Sequence[PoolView], models: Sequence[str], logs: Path) -> Iterator[str]:
+    """Where each pool answers, a line to try it, and where the logs are."""
     for found, model in zip(views, models, strict=True):
         yield f"{found.name} is ready: {found.url} (OpenAI's API; Ctrl-C ends it)"
         question = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}],"max_tokens":16}}'
         yield f"  curl {found.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{question}'"
+    yield f"  logs: {logs}; `kvpool status` tells more, from another terminal"

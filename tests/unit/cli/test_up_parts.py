@@ -2,6 +2,7 @@ import asyncio
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from kvpool_api.pool import InferencePool
@@ -91,10 +92,11 @@ def test_quiet_says_nothing():
 
 
 def test_a_ready_pool_is_greeted_with_its_url_and_a_line_to_try_it():
-    first, second = greeting(views(READY), ["m"])
+    first, second, third = greeting(views(READY), ["m"], Path("run/logs"))
     assert first.startswith(f"qwen is ready: {URL}")
     assert f"curl {URL}/v1/chat/completions" in second
     assert '"model":"m"' in second
+    assert "run/logs" in third
 
 
 def cpu_pool(**engine):
