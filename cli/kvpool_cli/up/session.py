@@ -145,7 +145,7 @@ async def running_pools(manifests: Sequence[Manifest], setting: Setting) -> Asyn
         ):
             try:
                 yield await _applied(LocalPools(cluster, http, setting), manifests)
-            except Exception as error:
+            except Exception as error:  # raised below: the cluster's task group would wrap it
                 failure = error
     except LocalClusterError as error:
         raise UserError(str(error), exit_code=FAILED) from None
@@ -168,13 +168,31 @@ def _cluster(setting: Setting, first_pool: str) -> LocalCluster:
 
 
 @asynccontextmanager
-async def _operating(cluster: LocalCluster) -> AsyncIterator[None]:
-    operator = asyncio.create_task(operate(cluster, Settings(), lambda pool: _door(cluster, pool)))
+async def _operating(cluster: LocalCluster, log: Path) -> AsyncIterator[None]:
+    with _written_to(log):
+        operator = asyncio.create_task(operate(cluster, Settings(), lambda pool: _door(cluster, pool)))
+        try:
+            yield
+        finally:
+            operator.cancel()
+            await asyncio.gather(operator, return_exceptions=True)
+
+
+@contextmanager
+def _written_to(log: Path) -> Iterator[None]:
+    """What the operator logs stands beside the logs of its Pods, and not between the lines of the table."""
+    logger, handler = logging.getLogger("kvpool_operator"), logging.FileHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = (logger.level, logger.propagate)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     try:
         yield
     finally:
-        operator.cancel()
-        await asyncio.gather(operator, return_exceptions=True)
+        logger.removeHandler(handler)
+        handler.close()
+        logger.level, logger.propagate = before
 
 
 def _door(cluster: LocalCluster, pool: InferencePool) -> str | None:
