@@ -28,6 +28,11 @@ def is_terminating(manifest: Manifest) -> bool:
     return at(manifest, ("metadata", "deletionTimestamp")) is not None
 
 
+def has_ended(pod: Manifest) -> bool:
+    """The Pod ended for good (an evicted one too); its object stays as evidence."""
+    return at(pod, ("status", "phase")) in ("Failed", "Succeeded")
+
+
 def condition(manifest: Manifest, kind: str) -> Manifest:
     """The status condition of this type; empty where there is none."""
     found = (as_map(each) for each in as_list(at(manifest, ("status", "conditions"))))

@@ -4,11 +4,14 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kvpool_api import labels
-from kvpool_api.manifest import Manifest, as_text, at
+from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.pool import InferencePool
+from kvpool_api.status import InferencePoolStatus
 from kvpool_api.wire import ADMIN_PORT_NAME, ROUTER_ADMIN_PORT
+from pydantic import JsonValue, ValidationError
 
 from kvpool_operator.build.access import TOKEN_KEY
 from kvpool_operator.build.children import children
@@ -17,6 +20,8 @@ from kvpool_operator.cluster.seam import KINDS, Cluster, NotFound, Ref
 from kvpool_operator.manifests import (
     annotation,
     condition,
+    container_statuses,
+    has_ended,
     is_terminating,
     is_true,
     label,
@@ -30,9 +35,17 @@ from kvpool_operator.routers import RouterAdmin, RouterSilent
 from kvpool_operator.settings import Settings
 
 
+class NotUnderstood(Exception):
+    """The pool's spec holds what this operator does not know; `pool` is the object as it was read."""
+
+    def __init__(self, pool: Manifest, words: str) -> None:
+        super().__init__(words)
+        self.pool = pool
+
+
 async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Settings) -> Observed:
-    """Everything about the pool, read now. Raises NotFound (the pool is gone) and Unavailable."""
-    pool = InferencePool.model_validate(await cluster.get(ref))
+    """Everything about the pool, read now. Raises NotFound (the pool is gone), NotUnderstood and Unavailable."""
+    pool = pool_of(await cluster.get(ref))
     name, namespace = pool.metadata.name, pool.metadata.namespace
     engine_pods, router_pods, owned, token = await asyncio.gather(
         cluster.list(seam.POD, namespace=namespace, labels=labels.engine_selector(name)),
@@ -40,13 +53,25 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
         _children(cluster, pool, settings),
         _token(cluster, pool),
     )
+    alive = [pod for pod in router_pods.items if not has_ended(pod)]
     return Observed(
         pool=pool,
         engines=tuple(sorted(map(engine_of, engine_pods.items), key=lambda engine: engine.name)),
-        routers=tuple(await asyncio.gather(*(_router(routers, pod, token) for pod in router_pods.items))),
+        routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token) for pod in alive))),
         children=owned,
         token=token,
     )
+
+
+def pool_of(manifest: Manifest) -> InferencePool:
+    """The pool, typed. A status that another release has written is read as none. Raises NotUnderstood."""
+    try:
+        pool = InferencePool.model_validate({**manifest, "status": {}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, first["loc"]))
+        raise NotUnderstood(manifest, f"{path}: {first['msg']}; upgrade the operator, or remove the field") from error
+    return pool.model_copy(update={"status": _status_of(manifest.get("status"))})
 
 
 def engine_of(pod: Manifest) -> Engine:
@@ -66,32 +91,62 @@ def engine_of(pod: Manifest) -> Engine:
         terminating=is_terminating(pod),
         failed_at=_failed_at(pod, created),
         containers_ready_since=(seconds(ready.get("lastTransitionTime")) or created) if is_ready else None,
+        lost_contact=_lost_contact(pod),
         routable=is_true(pod, labels.ROUTABLE_GATE),
         draining_since=seconds(annotation(pod, labels.DRAINING)),
         pod=pod,
     )
 
 
+def router_of(pod: Manifest) -> Router:
+    """The facts of one router Pod, before it is asked."""
+    statuses = (status for status in container_statuses(pod) if status.get("name") == labels.ROUTER_CONTAINER)
+    return Router(
+        name=name_of(pod),
+        terminating=is_terminating(pod),
+        ready=is_true(pod, "Ready"),
+        running=any(at(status, ("state", "running")) is not None for status in statuses),
+        pod=pod,
+    )
+
+
+def _status_of(status: JsonValue) -> InferencePoolStatus:
+    try:
+        return InferencePoolStatus.model_validate(as_map(status))
+    except ValidationError:
+        return InferencePoolStatus()
+
+
 def _failed_at(pod: Manifest, created: float) -> float | None:
     """When the Pod ended for good, or its node stopped answering for so long that Kubernetes wants it gone."""
     ready = condition(pod, "Ready")
-    if at(pod, ("status", "phase")) in ("Failed", "Succeeded"):
+    if has_ended(pod):
         return seconds(ready.get("lastTransitionTime")) or created
-    if is_true(pod, "DisruptionTarget") and ready.get("status") == "Unknown":
-        return seconds(condition(pod, "DisruptionTarget").get("lastTransitionTime")) or created
+    given_up = condition(pod, "DisruptionTarget")
+    if given_up.get("status") == "True" and _lost_contact(pod):
+        return seconds(given_up.get("lastTransitionTime")) or created
     return None
 
 
-async def _router(admin: RouterAdmin, pod: Manifest, token: str | None) -> Router:
-    found = Router(name_of(pod), is_terminating(pod), is_true(pod, "Ready"), pod)
-    address = as_text(at(pod, ("status", "podIP")))
+def _lost_contact(pod: Manifest) -> bool:
+    """The node controller takes Ready away from the Pods of a silent node and leaves the rest as its kubelet told it.
+
+    A kubelet that has not looked at the gate yet gives its own reason for the same.
+    """
+    ready = condition(pod, "Ready")
+    taken_away = ready.get("status") == "False" and ready.get("reason") != "ReadinessGatesNotReady"
+    return ready.get("status") == "Unknown" or (taken_away and is_true(pod, "ContainersReady"))
+
+
+async def _asked(admin: RouterAdmin, router: Router, token: str | None) -> Router:
+    address = as_text(at(router.pod, ("status", "podIP")))
     if not address or token is None:
-        return Router(found.name, found.terminating, found.ready, pod, silent="it has no address yet")
+        return replace(router, silent="it has no address yet")
     try:
-        state = await admin.state(address, port_named(pod, ADMIN_PORT_NAME, ROUTER_ADMIN_PORT), token)
+        state = await admin.state(address, port_named(router.pod, ADMIN_PORT_NAME, ROUTER_ADMIN_PORT), token)
     except RouterSilent as silent:
-        return Router(found.name, found.terminating, found.ready, pod, silent=str(silent))
-    return Router(found.name, found.terminating, found.ready, pod, state)
+        return replace(router, silent=str(silent))
+    return replace(router, state=state)
 
 
 async def _children(cluster: Cluster, pool: InferencePool, settings: Settings) -> dict[ChildKey, Manifest]:

@@ -24,9 +24,12 @@ class Engine:
     created_at: float
     terminating: bool
     failed_at: float | None
-    """When it ended for good (Failed, evicted) or its node was lost."""
+    """When it ended for good (Failed, evicted) or its node was given up."""
     containers_ready_since: float | None
+    lost_contact: bool
+    """Its node has stopped answering, so nobody knows how it is."""
     routable: bool
+    """It has passed the readiness gate, which is for good."""
     draining_since: float | None
     pod: Manifest
 
@@ -43,7 +46,7 @@ class Engine:
     @property
     def available(self) -> bool:
         """Routers send it requests."""
-        return self.kept and self.routable and self.containers_ready_since is not None
+        return self.kept and self.routable and self.containers_ready_since is not None and not self.lost_contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,12 @@ class Router:
     name: str
     terminating: bool
     ready: bool
+    running: bool
+    """Its process runs, as far as its kubelet has told: else it can hold no connection."""
     pod: Manifest
     state: RouterState | None = None
     silent: str = ""
+    """Why there is no state."""
 
     def workers_of(self, engine: str) -> list[WorkerState]:
         return [worker for worker in self.state.workers if worker.pod == engine] if self.state else []

@@ -76,11 +76,11 @@ def router_state(workers: list[WorkerState], window: WindowFacts = WINDOW, queue
 
 
 def router(workers: list[WorkerState], name: str = "qwen-router-0", **facts) -> Router:
-    return Router(name, terminating=False, ready=True, pod={}, state=router_state(workers), **facts)
+    return Router(name, terminating=False, ready=True, running=True, pod={}, state=router_state(workers), **facts)
 
 
-def silent_router(name: str = "qwen-router-0") -> Router:
-    return Router(name, terminating=False, ready=False, pod={}, silent="no answer")
+def silent_router(name: str = "qwen-router-0", *, running: bool = True) -> Router:
+    return Router(name, terminating=False, ready=False, running=running, pod={}, silent="no answer")
 
 
 def pod_manifest(manifest, uid: str, created: float = T0, **status) -> dict:

@@ -3,11 +3,10 @@
 import json
 
 from kvpool_api.pool import InferencePool
+from kvpool_api.spec import GPU_RESOURCES
 from kvpool_api.wire import ENGINE_HTTP_PORT
 
 from kvpool_operator.build.model_files import ModelFiles
-
-GPU_RESOURCES = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "habana.ai/gaudi")
 
 
 def tensor_parallel_size(pool: InferencePool) -> int:

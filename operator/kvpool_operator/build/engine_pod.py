@@ -10,16 +10,18 @@ from kvpool_api.labels import (
     SLOT,
     TEMPLATE_HASH,
 )
+from kvpool_api.manifest import as_map
 from kvpool_api.pool import InferencePool
 from kvpool_api.spec import EngineSpec, EnvironmentVariable
 from kvpool_api.wire import ENGINE_HTTP_PORT, EVENTS_PORT_NAME, HTTP_PORT_NAME, REPLAY_PORT_NAME
 from pydantic import JsonValue
 
+from kvpool_operator.build.applied_template import AppliedTemplate
 from kvpool_operator.build.engine_arguments import engine_arguments
 from kvpool_operator.build.model_files import CACHE_MOUNT, ModelFiles, model_files
-from kvpool_operator.build.names import applied_template, canonical, engine_name, template_hash
+from kvpool_operator.build.names import canonical, engine_name, template_hash
 from kvpool_operator.build.parts import Json, field_env, http_probe, metadata, resources, restricted, unprivileged
-from kvpool_operator.build.template_merge import merged
+from kvpool_operator.build.template_merge import by_name, merged
 
 ENGINE_USER = 2000
 """The stock image's own user; with another one vLLM finds no home and fails."""
@@ -38,9 +40,9 @@ def engine_pod(pool: InferencePool, slot: int, builder_revision: str) -> Json:
         "kind": "Pod",
         "metadata": {
             **meta,
-            "labels": {**_map(meta["labels"]), TEMPLATE_HASH: hash_of_template, SLOT: str(slot)},
+            "labels": {**as_map(meta["labels"]), TEMPLATE_HASH: hash_of_template, SLOT: str(slot)},
             "annotations": {
-                POD_SPEC: canonical(applied_template(pool)),
+                POD_SPEC: canonical(AppliedTemplate.of(pool).as_json()),
                 BUILDER_REVISION: builder_revision,
                 DATA_PARALLEL_SIZE: str(pool.spec.engine.data_parallel_size),
                 SAFE_TO_EVICT: "true",
@@ -80,7 +82,7 @@ def _container(pool: InferencePool, name: str, files: ModelFiles) -> Json:
         "image": engine.image,
         "imagePullPolicy": engine.image_pull_policy.value,
         "args": [*engine_arguments(pool, name, files)],
-        "env": [*_environment(), *files.env, *map(_variable, engine.env)],
+        "env": by_name(*_environment(), *files.env, *map(_variable, engine.env)),
         "ports": [*_ports(pool)],
         "resources": resources(pool.spec.resources),
         "securityContext": restricted(),
@@ -131,7 +133,3 @@ def _ports(pool: InferencePool) -> list[Json]:
 def _startup_probe(engine: EngineSpec) -> Json:
     failures = -(-engine.startup_timeout_seconds // STARTUP_PERIOD_S)
     return http_probe("/health", HTTP_PORT_NAME, period_s=STARTUP_PERIOD_S, failures=failures)
-
-
-def _map(value: JsonValue) -> Json:
-    return value if isinstance(value, dict) else {}

@@ -1,10 +1,14 @@
 """Parts that engine and router Pods have in common."""
 
+from collections.abc import Mapping
+
 from kvpool_api.labels import POOL, ROLE
 from kvpool_api.meta import API_VERSION, POOL_KIND
 from kvpool_api.pool import InferencePool
 from kvpool_api.spec import ResourceRequirements
 from pydantic import JsonValue
+
+from kvpool_operator.build.quantities import canonical_quantity
 
 Json = dict[str, JsonValue]
 
@@ -39,13 +43,15 @@ def unprivileged(user: int) -> Json:
         "runAsNonRoot": True,
         "runAsUser": user,
         "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
 
 def resources(asked: ResourceRequirements) -> Json:
-    found = asked.model_dump(mode="json", by_alias=True)
-    return {name: value for name, value in found.items() if value}
+    """As the API server writes them back."""
+    parts = {"limits": asked.limits, "requests": asked.requests}
+    return {part: _canonical(amounts) for part, amounts in parts.items() if amounts}
 
 
 def field_env(name: str, path: str) -> Json:
@@ -56,3 +62,7 @@ def field_env(name: str, path: str) -> Json:
 def http_probe(path: str, port: str, *, period_s: int, failures: int) -> Json:
     get: Json = {"path": path, "port": port}
     return {"httpGet": get, "periodSeconds": period_s, "timeoutSeconds": 5, "failureThreshold": failures}
+
+
+def _canonical(amounts: Mapping[str, int | str]) -> Json:
+    return {name: canonical_quantity(amount) for name, amount in amounts.items()}

@@ -1,12 +1,16 @@
-"""The pool's podTemplate over the Pod that the operator builds: maps by key, lists of named things by name."""
+"""The pool's podTemplate over the Pod that the operator builds: maps by key, lists of named things by name.
 
+A null takes a field away; a list whose items have no name (arguments, tolerations) is replaced whole.
+"""
+
+from kvpool_api.manifest import as_map
 from kvpool_api.spec import PodTemplate
 from pydantic import JsonValue
 
 from kvpool_operator.build.parts import Json
 
 _KEYS = ("mountPath", "containerPort", "name", "conditionType")
-"""What identifies an item, in order of preference; lists whose items have none of them are replaced whole."""
+"""What identifies an item, in order of preference."""
 
 
 def merged(built: Json, template: PodTemplate) -> Json:
@@ -18,36 +22,39 @@ def merged(built: Json, template: PodTemplate) -> Json:
     return _maps(built, over)
 
 
+def by_name(*items: Json) -> list[JsonValue]:
+    """Each name once, in the order in which it first came, as it was last said."""
+    return [*{str(item["name"]): item for item in items}.values()]
+
+
 def _maps(base: Json, over: Json) -> Json:
     result = dict(base)
     for key, value in over.items():
-        result[key] = _values(base[key], value) if key in base else value
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _values(base.get(key), value)
     return result
 
 
 def _values(base: JsonValue, over: JsonValue) -> JsonValue:
-    if isinstance(base, dict) and isinstance(over, dict):
-        return _maps(base, over)
+    if isinstance(over, dict):
+        return _maps(as_map(base), over)
     if isinstance(base, list) and isinstance(over, list):
         return _lists(base, over)
     return over
 
 
 def _lists(base: list[JsonValue], over: list[JsonValue]) -> list[JsonValue]:
-    key = _key_of(base, over)
+    key = _key_of(*base, *over)
     if key is None:
         return over
-    items = {_identity(item, key): item for item in base}
+    items = {str(as_map(item)[key]): item for item in base}
     for item in over:
-        known = items.get(_identity(item, key))
-        items[_identity(item, key)] = item if known is None else _values(known, item)
+        identity = str(as_map(item)[key])
+        items[identity] = _values(items.get(identity), item)
     return list(items.values())
 
 
-def _key_of(*lists: list[JsonValue]) -> str | None:
-    items = [item for each in lists for item in each]
-    return next((key for key in _KEYS if items and all(isinstance(item, dict) and key in item for item in items)), None)
-
-
-def _identity(item: JsonValue, key: str) -> str:
-    return str(item[key]) if isinstance(item, dict) else ""
+def _key_of(*items: JsonValue) -> str | None:
+    return next((key for key in _KEYS if items and all(key in as_map(item) for item in items)), None)

@@ -9,8 +9,8 @@ from kvpool_operator.build.names import template_hash
 from kvpool_operator.manifests import name_of
 from kvpool_operator.observed import Engine, Observed
 from kvpool_operator.plan.actions import Action, ClearDraining, CreateEngine, MarkDraining, because
-from kvpool_operator.plan.broken import broken, replacement_held_until
-from kvpool_operator.plan.template import outdated
+from kvpool_operator.plan.broken import held_back
+from kvpool_operator.plan.template import CurrentTemplate
 from kvpool_operator.settings import Settings
 
 
@@ -31,7 +31,8 @@ class Capacity:
         self._replicas = spec.replicas
         self._most = spec.replicas + spec.rollout.max_surge
         self._fewest_available = spec.replicas - spec.rollout.max_unavailable
-        self._why_old = {e.name: outdated(seen.pool, e, self._revision) for e in seen.engines if e.active}
+        current = CurrentTemplate(seen.pool, settings.builder_revision)
+        self._why_old = {e.name: current.why_outdated(e) for e in seen.engines if e.active}
         self._kept = seen.kept
         self._standing = sum(engine.active for engine in seen.engines)
 
@@ -51,9 +52,7 @@ class Capacity:
         returned = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)][:missing]
         for engine in returned:
             yield ClearDraining(engine.name, engine.uid, because("Undrained", "demand has returned"))
-        wanted = missing - len(returned)
-        if self._now < replacement_held_until(self._seen):
-            wanted -= len(broken(self._seen))
+        wanted = missing - len(returned) - held_back(self._seen, self._now)
         room = self._most - self._standing
         yield from self._create(min(wanted, room), because("Created", f"{len(self._kept)} of {self._replicas} exist"))
 

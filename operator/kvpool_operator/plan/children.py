@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kvpool_api.manifest import as_text
+from kvpool_api.manifest import as_map, as_text
 from pydantic import JsonValue
 
 from kvpool_operator.build.access import admin_secret
@@ -14,6 +14,16 @@ from kvpool_operator.settings import Settings
 
 _NAMED = 3
 """So many changed fields are named in a reason."""
+
+_LISTS_BY_KEY = {
+    "containers": "name",
+    "env": "name",
+    "ownerReferences": "uid",
+    "ports": "name",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+"""Lists that server-side apply merges item by item, so others may add to them; any other list is ours as a whole."""
 
 
 def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Iterator[ApplyChild]:
@@ -32,13 +42,28 @@ def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Itera
 
 def drift(wanted: JsonValue, live: JsonValue, path: str = "") -> Iterator[str]:
     """Paths at which the live object lacks or contradicts what is wanted; what it has beyond that is others' affair."""
+    if wanted == live or (live is None and wanted in ({}, [])):
+        return
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
             yield from drift(value, live.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
+    elif isinstance(wanted, list) and isinstance(live, list):
+        yield from _list_drift(wanted, live, path)
+    else:
+        yield path
+
+
+def _list_drift(wanted: list[JsonValue], live: list[JsonValue], path: str) -> Iterator[str]:
+    key = _LISTS_BY_KEY.get(path.rpartition(".")[2])
+    if key and all(key in as_map(item) for item in (*wanted, *live)):
+        known = {str(as_map(item)[key]): item for item in live}
+        for item in wanted:
+            name = str(as_map(item)[key])
+            yield from drift(item, known.get(name), f"{path}[{name}]")
+    elif len(wanted) == len(live):
         for index, (value, found) in enumerate(zip(wanted, live, strict=True)):
             yield from drift(value, found, f"{path}[{index}]")
-    elif wanted != live and not (live is None and wanted in ({}, [])):
+    else:
         yield path
 
 

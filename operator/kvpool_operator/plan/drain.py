@@ -21,7 +21,7 @@ def drained(seen: Observed, engine: Engine, since: float, now: float) -> Reason 
     """Why the engine may end now, or None: somebody may still send to it, or waits for an answer."""
     timeout = seen.pool.spec.drain.timeout_seconds
     if now >= since + timeout:
-        return because("DrainTimeout", f"requests were still in flight after {timeout} s")
+        return because("DrainTimeout", f"{_held_by(seen, engine)} after {timeout} s")
     if _never_served(seen, engine):
         return because("Drained", "it never served anybody")
     if all(_has_let_go(router, engine.name) for router in seen.routers):
@@ -35,10 +35,18 @@ def _never_served(seen: Observed, engine: Engine) -> bool:
 
 
 def _has_let_go(router: Router, engine: str) -> bool:
-    """A silent router may hold connections still, and so may one on its way out."""
+    """A silent router may hold connections still, and so may one on its way out; one whose process ended cannot."""
     if router.state is None:
-        return False
+        return not router.running
     return all(worker.draining and not worker.in_flight for worker in router.workers_of(engine))
+
+
+def _held_by(seen: Observed, engine: Engine) -> str:
+    silent = [router.name for router in seen.routers if router.state is None and router.running]
+    in_flight = sum(worker.in_flight for router in seen.routers for worker in router.workers_of(engine.name))
+    if in_flight:
+        return f"{in_flight} requests were still in flight"
+    return f"router {silent[0]} had not answered" if silent else "a router had not let go of it"
 
 
 def drain_deadlines(seen: Observed) -> Iterator[float]:

@@ -1,38 +1,55 @@
 """Whether an engine is made as the pool now asks, and what is different if not."""
 
-import json
 from collections.abc import Iterator
 
 from kvpool_api.conditions import Reason
-from kvpool_api.manifest import as_map
 from kvpool_api.pool import InferencePool
 from kvpool_api.spec import OperatorUpgradePolicy
 from pydantic import JsonValue
 
-from kvpool_operator.build.names import applied_template, canonical
+from kvpool_operator.build.applied_template import AppliedTemplate
+from kvpool_operator.build.names import canonical
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import because
 
 _NAMED = 4
 
 
-def outdated(pool: InferencePool, engine: Engine, builder_revision: str) -> Reason | None:
-    """Why the engine has to be replaced, or None."""
-    wanted = applied_template(pool)
-    if engine.applied_template != canonical(wanted):
-        changed = list(differences(_parsed(engine.applied_template), wanted))
-        return because("TemplateChanged", "; ".join(changed[:_NAMED]) or "the engine was made by other means")
-    policy = pool.spec.rollout.on_operator_upgrade
-    if policy is OperatorUpgradePolicy.ROLL and engine.builder_revision != builder_revision:
-        return because("OperatorUpgraded", f"built by revision {engine.builder_revision}, now {builder_revision}")
-    return None
+class CurrentTemplate:
+    """What the pool's engines are made from now, by this release."""
+
+    def __init__(self, pool: InferencePool, builder_revision: str) -> None:
+        self._template = AppliedTemplate.of(pool)
+        self._annotation = canonical(self._template.as_json())
+        self._revision = builder_revision
+        self._rolls = pool.spec.rollout.on_operator_upgrade is OperatorUpgradePolicy.ROLL
+
+    def why_outdated(self, engine: Engine) -> Reason | None:
+        """Why the engine has to be replaced, or None."""
+        if engine.applied_template != self._annotation and (changed := self._changed(engine)):
+            return because("TemplateChanged", changed)
+        if self._rolls and not self.is_of_this_release(engine):
+            return because("OperatorUpgraded", f"built by revision {engine.builder_revision}, now {self._revision}")
+        return None
+
+    def is_of_this_release(self, engine: Engine) -> bool:
+        return engine.builder_revision == self._revision
+
+    def _changed(self, engine: Engine) -> str:
+        made_from = AppliedTemplate.read(engine.applied_template)
+        if made_from is None:
+            return "the engine does not say from which spec it was made"
+        return "; ".join([*differences(made_from.as_json(), self._template.as_json())][:_NAMED])
 
 
 def differences(old: JsonValue, new: JsonValue, path: str = "spec") -> Iterator[str]:
-    """Each changed field, with its old and new value."""
+    """Each changed field, with its old and new value; a list says which of its items differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{path}.{key}")
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for place, (before, now) in enumerate(zip(old, new, strict=True)):
+            yield from differences(before, now, f"{path}[{place}]")
     elif old != new:
         yield f"{path}: {_shown(old)} -> {_shown(new)}"
 
@@ -41,10 +58,3 @@ def _shown(value: JsonValue) -> str:
     limit = 60
     text = "unset" if value is None else canonical(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _parsed(text: str) -> JsonValue:
-    try:
-        return as_map(json.loads(text))
-    except ValueError:
-        return {}

@@ -7,7 +7,7 @@ from kvpool_api.status import InferencePoolStatus, RouterStatus
 
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done
-from kvpool_operator.plan.template import outdated
+from kvpool_operator.plan.template import CurrentTemplate
 from kvpool_operator.settings import Settings
 from kvpool_operator.status.cache import cache_status
 from kvpool_operator.status.conditions import dated, verdicts
@@ -26,7 +26,7 @@ def status_of(
         desired_replicas=pool.spec.replicas,
         ready_replicas=sum(engine.containers_ready_since is not None for engine in active),
         routable_replicas=seen.available,
-        outdated_replicas=sum(_is_outdated(seen, engine.name, settings) for engine in active),
+        outdated_replicas=_outdated(seen, settings),
         selector=",".join(f"{name}={value}" for name, value in engine_selector(pool.metadata.name).items()),
         cache=cache_status(seen, settings, now),
         router=RouterStatus(url=url, ready_replicas=ready_routers),
@@ -34,7 +34,7 @@ def status_of(
     )
 
 
-def _is_outdated(seen: Observed, name: str, settings: Settings) -> bool:
-    engine = next(each for each in seen.engines if each.name == name)
-    built_before = engine.builder_revision != settings.builder_revision
-    return built_before or outdated(seen.pool, engine, settings.builder_revision) is not None
+def _outdated(seen: Observed, settings: Settings) -> int:
+    current = CurrentTemplate(seen.pool, settings.builder_revision)
+    active = [engine for engine in seen.engines if engine.active]
+    return sum(not current.is_of_this_release(engine) or current.why_outdated(engine) is not None for engine in active)

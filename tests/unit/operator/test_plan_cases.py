@@ -1,5 +1,6 @@
 """`plan` case by case: what happens, and what it says of it."""
 
+import json
 from dataclasses import replace
 
 from kvpool_operator.build.engine_pod import engine_pod
@@ -57,12 +58,22 @@ def test_what_somebody_changed_by_hand_is_mended_and_named():
     service = dict(seen.children["Service", NAME])
     service["spec"] = {**service["spec"], "ports": [{**service["spec"]["ports"][0], "port": 81}]}
     found = actions(replace(seen, children={**seen.children, ("Service", NAME): service}))
-    assert [action.reason.message for action in found] == ["Service qwen differed in spec.ports[0].port"]
+    assert [action.reason.message for action in found] == ["Service qwen differed in spec.ports[http].port"]
 
 
 def test_what_others_add_is_none_of_our_business():
     assert list(drift({"a": 1, "b": {}}, {"a": 1, "c": 2})) == []
+    ours = {"containers": [{"name": "router", "image": "r"}]}
+    theirs = {"containers": [{"name": "sidecar", "image": "s"}, {"name": "router", "image": "r", "tty": True}]}
+    assert list(drift(ours, theirs)) == []
+    assert list(drift(ours, {"containers": [{"name": "sidecar"}]})) == ["containers[router]"]
+
+
+def test_a_list_that_is_ours_as_a_whole_may_not_grow_or_shrink():
     assert list(drift({"a": [1, 2]}, {"a": [1]})) == ["a"]
+    subjects = {"subjects": [{"kind": "ServiceAccount", "name": "ours"}]}
+    assert list(drift(subjects, {"subjects": [*subjects["subjects"], {"kind": "User", "name": "eve"}]})) == ["subjects"]
+    assert list(drift({"rules": [{"verbs": ["get"]}]}, {"rules": [{"verbs": ["*"]}]})) == ["rules[0].verbs[0]"]
 
 
 def test_many_differences_are_counted():
@@ -95,6 +106,8 @@ def test_a_drain_waits_for_every_router_to_say_that_it_sends_nothing_new():
     unaware = router([worker_state(leaving.name, draining=False)], name="other")
     for routers in ((let_go, unaware), (let_go, silent_router("other"))):
         assert actions(replace(world.observed(), routers=routers), kind=DeleteEngine) == []
+    stopped = silent_router("crashed", running=False)
+    assert len(actions(replace(world.observed(), routers=(let_go, stopped)), kind=DeleteEngine)) == 1
     assert len(actions(replace(world.observed(), routers=(let_go, let_go)), kind=DeleteEngine)) == 1
     assert len(actions(replace(world.observed(), routers=()), kind=DeleteEngine)) == 1
 
@@ -106,6 +119,20 @@ def test_a_drain_ends_at_its_deadline_and_the_plan_says_when_to_look():
     assert plan(seen, SETTINGS, T0 + 299.9, "t").look_again_at == T0 + 300
     ended = actions(seen, T0 + 300, DeleteEngine)
     assert [action.reason.code for action in ended] == ["DrainTimeout"]
+
+
+def test_a_drain_that_runs_out_of_time_says_what_held_it_up():
+    leaving = replace(serving(engine(0)), draining_since=T0 - 300)
+    seen = engines_of(World(pool(0)), leaving).observed()
+    busy = router([worker_state(leaving.name, draining=True, in_flight=2)])
+    unaware = router([worker_state(leaving.name, draining=False)])
+    for routers, words in (
+        ((busy, silent_router("mute")), "2 requests were still in flight after 300 s"),
+        ((silent_router("mute"),), "router mute had not answered after 300 s"),
+        ((unaware,), "a router had not let go of it after 300 s"),
+    ):
+        (ended,) = actions(replace(seen, routers=routers), kind=DeleteEngine)
+        assert ended.reason.message == words
 
 
 def test_an_engine_that_never_served_needs_no_goodbye():
@@ -137,19 +164,44 @@ def test_an_engine_whose_events_never_come_is_admitted_when_its_time_is_up():
     assert [action.reason.code for action in actions(seen, T0 + box, SetRoutable)] == ["SyncTimeout"]
 
 
-def test_engines_that_keep_failing_are_replaced_ever_later():
-    failed = [engine(slot, failed_at=T0 - 1 + slot / 10) for slot in range(3)]
-    world = engines_of(World(pool(1)), *failed)
-    assert actions(world.observed(), T0, CreateEngine) == []
-    assert plan(world.observed(), SETTINGS, T0, "t").look_again_at > T0
-    assert len(actions(world.observed(), T0 + 30, CreateEngine)) == 1
+def chained(length, lived=2.0, apart=10.0):
+    """Engines of which each was made after the one before had broken; the last one breaks at T0."""
+    ends = [T0 - apart * (length - 1 - place) for place in range(length)]
+    return [engine(slot, created_at=end - lived, failed_at=end) for slot, end in enumerate(ends)]
 
 
-def test_only_a_few_broken_engines_are_kept_and_not_for_ever():
-    failed = [engine(slot, failed_at=T0 + slot) for slot in range(KEPT + 1)]
-    world = engines_of(World(pool(0)), *failed)
-    assert [action.name for action in actions(world.observed(), T0 + 10)] == [failed[0].name]
-    assert len(actions(world.observed(), T0 + KEPT_S + 10)) == KEPT + 1
+def test_an_engine_that_breaks_is_replaced_at_once_and_so_are_many_that_break_together():
+    for count in (1, 5):
+        together = [engine(slot, created_at=T0 - 100, failed_at=T0) for slot in range(count)]
+        world = engines_of(World(pool(count)), *together)
+        assert len(actions(world.observed(), T0, CreateEngine)) == count
+
+
+def test_replacements_that_break_are_replaced_ever_later():
+    for length, delay in ((2, 5), (3, 10), (5, 40), (9, 300)):
+        world = engines_of(World(pool(1)), *chained(length))
+        assert actions(world.observed(), T0 + delay - 0.1, CreateEngine) == []
+        assert plan(world.observed(), SETTINGS, T0, "t").look_again_at == T0 + delay
+        assert len(actions(world.observed(), T0 + delay, CreateEngine)) == 1
+
+
+def test_capacity_that_is_missing_for_another_reason_does_not_wait_for_broken_engines():
+    world = engines_of(World(pool(4)), *chained(3), serving(engine(7)))
+    assert len(actions(world.observed(), T0, CreateEngine)) == 2
+
+
+def test_a_wave_that_was_replaced_leaves_one_witness_and_no_evidence_stays_for_ever():
+    first = [engine(slot, created_at=T0 - 100, failed_at=T0 - 50) for slot in range(3)]
+    second = [engine(slot + 3, created_at=T0 - 40, failed_at=T0) for slot in range(3)]
+    world = engines_of(World(pool(3)), *first, *second)
+    assert [each.name for each in actions(world.observed(), T0, DeleteEngine)] == [e.name for e in first[1:]]
+    assert len(actions(world.observed(), T0 + KEPT_S, DeleteEngine)) == 6
+
+
+def test_a_long_chain_keeps_its_newest_links_alone():
+    links = chained(KEPT + 2)
+    world = engines_of(World(pool(1)), *links)
+    assert [each.name for each in actions(world.observed(), T0, DeleteEngine)] == [e.name for e in links[:2]]
 
 
 def test_a_rollout_says_which_fields_changed():
@@ -167,8 +219,54 @@ def test_an_upgraded_operator_replaces_nothing_unless_told_to():
 
 
 def test_an_engine_made_by_other_means_is_outdated():
-    foreign = replace(serving(engine(0)), applied_template="no json")
-    assert actions(engines_of(World(pool(1)), foreign).observed(), kind=CreateEngine) != []
+    for text in ("no json", "[]", '{"engine": 3}'):
+        foreign = replace(serving(engine(0)), applied_template=text)
+        (created,) = actions(engines_of(World(pool(1)), foreign).observed(), kind=CreateEngine)
+        assert created.reason.message == "the engine does not say from which spec it was made"
+
+
+def with_template(change, made_for=None):
+    """A serving engine whose applied template was written by another release."""
+    made = serving(engine(0, made_for))
+    template = json.loads(made.applied_template)
+    change(template)
+    return replace(made, applied_template=json.dumps(template), builder_revision="0")
+
+
+def test_a_release_with_new_fields_replaces_no_engine_of_an_older_one():
+    older = with_template(lambda template: template["engine"].pop("startupTimeoutSeconds"))
+    assert actions(engines_of(World(pool(1)), older).observed()) == []
+
+
+def test_a_release_without_a_field_replaces_no_engine_of_a_newer_one():
+    env = {"engine": {"env": [{"name": "A", "value": "1"}]}}
+
+    def add(template):
+        template["engine"]["unheard"] = 1
+        template["engine"]["env"][0]["unheard"] = 1
+        template["unheard"] = {}
+
+    newer = with_template(add, pool(1, **env))
+    assert actions(engines_of(World(pool(1, **env)), newer).observed()) == []
+
+
+def test_two_ways_to_write_one_amount_are_no_change():
+    before = pool(1, resources={"limits": {"memory": "1024Mi", "nvidia.com/gpu": 1}})
+    now = pool(1, resources={"limits": {"memory": "1Gi", "nvidia.com/gpu": "1"}})
+    assert actions(engines_of(World(now), serving(engine(0, before))).observed()) == []
+
+
+def test_a_changed_argument_is_named_by_its_place():
+    args = {"engine": {"args": ["--max-model-len", "8192"]}}
+    before = serving(engine(0, pool(1, engine={"args": ["--max-model-len", "4096"]})))
+    (created,) = actions(engines_of(World(pool(1, **args)), before).observed(), kind=CreateEngine)
+    assert created.reason.message == 'spec.engine.args[1]: "4096" -> "8192"'
+
+
+def test_an_engine_on_a_node_that_stopped_answering_does_not_count_as_serving():
+    world = engines_of(World(pool(2)), serving(engine(0)), replace(serving(engine(1)), lost_contact=True))
+    assert world.observed().available == 1
+    assert actions(world.observed()) == []
 
 
 def test_a_slot_is_not_used_again_while_its_pod_is_on_its_way_out():

@@ -8,6 +8,7 @@ from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan import plan
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, MarkDraining
+from kvpool_operator.plan.broken import KEPT_S
 from pool_world import SETTINGS, T0, World, pod_manifest, pool
 
 STEPS = 60
@@ -56,7 +57,7 @@ def settle(world: World) -> None:
 
 @given(worlds())
 def test_every_world_converges_to_what_is_asked_and_then_rests(world):
-    world.now += 700
+    world.now += KEPT_S + 100
     settle(world)
     assert planned(world).actions == ()
     seen = world.observed()

@@ -1,0 +1,47 @@
+"""Resource quantities as the API server writes them back, so that what is asked and what is read compare equal."""
+
+import re
+from decimal import Decimal
+
+_FORM = re.compile(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?")
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL = {-9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
+_EXPONENTS = {suffix: exponent for exponent, suffix in _DECIMAL.items()}
+
+
+def canonical_quantity(told: int | str) -> str:
+    """The same amount with the largest suffix that leaves a whole number: "0.5" is "500m", "1024Mi" is "1Gi".
+
+    What is no quantity is returned as it is: the schema refuses it, and the API server has the last word.
+    """
+    found = _FORM.fullmatch(str(told))
+    if found is None:
+        return str(told)
+    number, suffix = Decimal(found[1]), found[2] or ""
+    if suffix in _BINARY[1:]:
+        amount = number * 1024 ** _BINARY.index(suffix)
+        return _binary(amount) if amount >= 1024 and not amount % 1 else _decimal(amount, "")
+    if suffix[:1] in ("e", "E") and suffix != "E":
+        return _decimal(number.scaleb(int(suffix[1:])), "e")
+    return _decimal(number.scaleb(_EXPONENTS[suffix]), "")
+
+
+def _binary(amount: Decimal) -> str:
+    place = 0
+    while place < len(_BINARY) - 1 and amount % 1024 == 0:
+        amount, place = amount / 1024, place + 1
+    return f"{_whole(amount)}{_BINARY[place]}"
+
+
+def _decimal(amount: Decimal, style: str) -> str:
+    """By steps of a thousand; with the style `e` as an exponent instead of a suffix."""
+    if not amount:
+        return "0"
+    exponent = next(e for e in sorted(_DECIMAL, reverse=True) if e == min(_DECIMAL) or not amount.scaleb(-e) % 1)
+    suffix = _DECIMAL[exponent] if style != "e" else f"e{exponent}" if exponent else ""
+    return f"{_whole(amount.scaleb(-exponent))}{suffix}"
+
+
+def _whole(amount: Decimal) -> str:
+    """The API server rounds up what is finer than it can say."""
+    return str(int(amount.to_integral_value(rounding="ROUND_CEILING")))
