@@ -65,7 +65,9 @@ class Demo:
             since = time.monotonic()
             await local.until_ready(READY_WITHIN_S)
             took = time.monotonic() - since
-            self.console.print(f"  two pools of four engines are ready after {took:.1f} s; {self._lasts(workload)}")
+            self.console.print(
+                f"  two pools of four engines are ready after {took:.1f} s; {self._lasts(workload)}", soft_wrap=True
+            )
             measured = await self._measured(workload, local)
             runs = [
                 Run(
@@ -144,7 +146,9 @@ def main(words: Sequence[str]) -> int:
     (FOLDER / "demo.json").write_text(json.dumps(as_json(comparisons, duration_s), indent=2) + "\n")
     plot_comparison(FOLDER / "demo.png", by_panel(comparisons))
     console.print(as_table(comparisons))
-    console.print(f"{duration_s:.0f} s; plot in {FOLDER}/demo.png, figures in {FOLDER}/demo.json", highlight=False)
+    console.print(
+        f"{duration_s:.0f} s; plot in {FOLDER}/demo.png, figures in {FOLDER}/demo.json", highlight=False, soft_wrap=True
+    )
     return 0
 
 

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 
 from kvpool_api.spec import Strategy
 from pydantic import JsonValue
+from rich import box
 from rich.table import Table
 
 from kvpool_cli.bench.outcome import Outcome
-from kvpool_cli.bench.report import figures, milliseconds, percent
+from kvpool_cli.bench.report import figures
 from kvpool_cli.bench.summary import Summary
 from kvpool_cli.demo_scenarios import LABELS, Scenario
 
-COLUMNS = ("load", "strategy", "hit rate", "predicted", "TTFT p50", "p90", "p99", "TPOT p90", "errors", "step late p99")
-NUMBERS_FROM = 2
+COLUMNS = (
+    *("", "hit\n%", "predicted\n=actual %", "TTFT\np50 ms", "\np90 ms", "\np99 ms"),
+    *("TPOT\np90 ms", "errors", "step late\np99 ms"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +58,40 @@ class Comparison:
 
 
 def as_table(comparisons: Sequence[Comparison]) -> Table:
-    table = Table(title="round_robin against cache_aware, four simulated H100 engines each, empty caches")
+    """Fits 80 columns."""
+    table = Table(title="four simulated H100 engines each, empty caches", box=box.SIMPLE, padding=0)
     for place, name in enumerate(COLUMNS):
-        table.add_column(name, justify="right" if place >= NUMBERS_FROM else "left", no_wrap=place > 0)
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for comparison in comparisons:
+        table.add_row(f"[bold]{comparison.cache_aware.scenario.title}[/bold]")
         for run in comparison.runs:
             table.add_row(*_cells(run))
-        table.add_row("", "[bold]gain[/bold]", *_gain(comparison), end_section=True)
+        table.add_row(*_gain(comparison), end_section=True)
     return table
 
 
 def _cells(run: Run) -> Iterator[str]:
-    found = run.summary
-    yield run.scenario.title if run.strategy is Strategy.ROUND_ROBIN else ""
+    found, predictions = run.summary, run.summary.predictions
     yield run.label
-    yield percent(found.hit_percent)
-    yield "-" if found.predictions is None else f"= actual {found.predictions.equal_percent:.1f} %"
+    yield _figure(found.hit_percent)
+    yield _figure(None if predictions is None else predictions.equal_percent)
     ttft = found.ttft_ms
-    yield from ("-", "-", "-") if ttft is None else map(milliseconds, (ttft.p50, ttft.p90, ttft.p99))
-    yield "-" if found.tpot_ms is None else milliseconds(found.tpot_ms.p90)
+    yield from map(_whole, (None, None, None) if ttft is None else (ttft.p50, ttft.p90, ttft.p99))
+    yield _whole(None if found.tpot_ms is None else found.tpot_ms.p90)
     yield str(found.errors)
-    yield milliseconds(run.step_lateness_p99_ms)
+    yield _figure(run.step_lateness_p99_ms)
 
 
 def _gain(comparison: Comparison) -> tuple[str, ...]:
-    return (_times(comparison.hit_ratio), "", "", _times(comparison.ttft_p90_ratio))
+    return ("gain", _times(comparison.hit_ratio), "", "", _times(comparison.ttft_p90_ratio))
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
 
 
 def _times(ratio: float | None) -> str:

@@ -44,7 +44,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`key` names it in JSON. `workload` is a function: a trace is read only when its turn comes."""
+    """`key` names it in JSON, `title` in a narrow column.
+
+    `workload` is a function: a trace is read only when its turn comes.
+    """
 
     key: str
     title: str
@@ -60,7 +63,7 @@ def trace_path() -> Path:
 def conversation(seconds: float) -> Scenario:
     return Scenario(
         "conversation",
-        "Mooncake conversation, 2 x speed",
+        "conversation",
         LLAMA_8B,
         lambda: replay(trace_path(), Cut(seconds, speed=2.0), SEED),
     )
@@ -70,7 +73,7 @@ def tenants(rate_per_s: float, seconds: float) -> Scenario:
     profile = SharedPrefix(75, 5, 6000, 1200, 64, rate_per_s, seconds)
     return Scenario(
         f"tenants_{rate_per_s:g}_per_s",
-        f"multi-tenant, {rate_per_s:g} requests/s",
+        f"tenants, {rate_per_s:g}/s",
         QWEN_32B,
         lambda: shared_prefix(profile, SEED),
     )

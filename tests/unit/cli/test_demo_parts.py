@@ -40,21 +40,21 @@ def comparison(**told):
 
 
 def test_the_table_sets_both_strategies_side_by_side_with_the_gain():
-    console = Console(width=200)
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(as_table([comparison()]))
     shown = captured.get()
-    for words in ("round_robin", "cache_aware", "10.0 %", "= actual 100.0 %", "2,000 ms", "500 ms", "4.0 x", "1.2 ms"):
+    for words in ("conversation", "round_robin", "cache_aware", "10.0", "100.0", "2,000", "500", "4.0 x", "1.2"):
         assert words in shown
 
 
 def test_a_strategy_that_only_failed_has_no_figures_and_no_gain():
     failed = comparison(error="HTTP 503")
     assert (failed.ttft_p90_ratio, failed.hit_ratio) == (None, None)
-    console = Console(width=200)
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(as_table([failed]))
-    assert " x │" not in captured.get()
+    assert ".0 x" not in captured.get()
     assert as_json([failed], 1.0)["loads"]["conversation"]["ttft_p90_ratio"] is None
 
 
