@@ -65,7 +65,7 @@ async def compare(sides: Sequence[Side], rounds: int, latency_samples: int) -> d
     await _batches(sides, {side.name: Measured() for side in sides}, CONCURRENCY * 2, CHUNKS, CONCURRENCY, seed=0)
     for turn in range(rounds):
         order = sides if turn % 2 else tuple(reversed(sides))
-        await _batches(order, measured, CONCURRENCY * 6, CHUNKS, CONCURRENCY, seed=turn + 1)
+        await _batches(order, measured, CONCURRENCY * 8, CHUNKS, CONCURRENCY, seed=turn + 1)
     latency = {side.name: Measured() for side in sides}
     for turn in range(latency_samples // 20):
         order = sides if turn % 2 else tuple(reversed(sides))

@@ -112,8 +112,6 @@ class Calibration:
         if fit.moved:
             self._pool = Rates(*self._bursts.coefficients, *self._gaps.coefficients)
             self._rates.clear()
-        else:
-            self._rates.pop(worker, None)
 
 
 class _Fit:
@@ -131,8 +129,9 @@ class _Fit:
         anchors: Sequence[tuple[float, float, float]],
     ) -> None:
         self._units = units
-        self._gram = [[0.0] * 3 for _ in range(3)]
-        self._moment = [0.0] * 3
+        self._upper = (0.0,) * 6
+        """The Gram matrix's upper triangle, row by row."""
+        self._moment = (0.0,) * 3
         self._error = 0.5
         self._since = 0
         self._seen = 0
@@ -160,19 +159,29 @@ class _Fit:
         return log(believed / expected)
 
     def _add(self, features: tuple[float, float, float], seconds: float, weight: float) -> None:
-        scaled = [x / unit for x, unit in zip(features, self._units, strict=True)]
-        moment = self._moment
-        for i, own in enumerate(scaled):
-            weighted = weight * own
-            self._gram[i] = [_KEEP * old + weighted * x for old, x in zip(self._gram[i], scaled, strict=True)]
-            moment[i] = _KEEP * moment[i] + weighted * seconds
+        # Written out: twice a request, and three times as fast as a loop.
+        (x, y, z), (ux, uy, uz) = features, self._units
+        x, y, z = x / ux, y / uy, z / uz
+        wx, wy, wz = weight * x, weight * y, weight * z
+        (xx, xy, xz, yy, yz, zz), (mx, my, mz), keep = self._upper, self._moment, _KEEP
+        self._upper = (
+            keep * xx + wx * x,
+            keep * xy + wx * y,
+            keep * xz + wx * z,
+            keep * yy + wy * y,
+            keep * yz + wy * z,
+            keep * zz + wz * z,
+        )
+        self._moment = (keep * mx + wx * seconds, keep * my + wy * seconds, keep * mz + wz * seconds)
 
     def _solved(self) -> tuple[float, ...]:
         """The best fit with no negative coefficient: the best of the seven choices of which to keep."""
+        xx, xy, xz, yy, yz, zz = self._upper
+        gram = ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))
         best, lowest = [0.0, 0.0, 0.0], 0.0
         for size in (3, 2, 1):
             for kept in combinations(range(3), size):
-                found = _solve(self._gram, self._moment, kept)
+                found = _solve(gram, self._moment, kept)
                 if found is None or min(found) < 0.0:
                     continue
                 loss = -sum(found[k] * self._moment[i] for k, i in enumerate(kept))
@@ -183,7 +192,7 @@ class _Fit:
         return tuple(value / unit for value, unit in zip(best, self._units, strict=True))
 
 
-def _solve(gram: list[list[float]], moment: list[float], kept: tuple[int, ...]) -> list[float] | None:
+def _solve(gram: Sequence[Sequence[float]], moment: Sequence[float], kept: tuple[int, ...]) -> list[float] | None:
     """Gaussian elimination of the kept rows and columns; None where they are singular."""
     rows = [[gram[i][j] for j in kept] + [moment[i]] for i in kept]
     size = len(kept)
