@@ -1,16 +1,14 @@
-"""Does what a plan says, through the Cluster seam. The only writer."""
+"""Does what a plan says, through the Cluster seam. The only writer of what a pool owns."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from kvpool_api import labels
-from kvpool_api.conditions import Reason
-from kvpool_api.manifest import Manifest, as_text, at
+from kvpool_api.manifest import Manifest
 
-from kvpool_operator.build.names import digest
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
+from kvpool_operator.cluster.seam import Cluster, ClusterError, Conflict, NotFound, Ref, Unavailable
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.plan.actions import (
     Action,
@@ -28,29 +26,39 @@ LOG = logging.getLogger(__name__)
 
 
 class Actor:
-    """Performs actions in one namespace. One that fails does not stop the others: the next observation tells."""
+    """Performs actions in one namespace. One that is refused does not stop the others: status tells of it."""
 
     def __init__(self, cluster: Cluster, namespace: str, clock: Callable[[], float]) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._clock = clock
 
-    async def perform(self, actions: tuple[Action, ...]) -> list[Done]:
-        """Children in their order, then all engines side by side."""
+    async def perform(self, actions: Sequence[Action]) -> list[Done]:
+        """Children in their order, then all engines side by side. Raises Unavailable: what was done is not known."""
         done = [await self._attempt(action) for action in actions if isinstance(action, ApplyChild)]
-        engines = [action for action in actions if not isinstance(action, ApplyChild)]
-        return done + list(await asyncio.gather(*map(self._attempt, engines)))
+        engines = [self._attempt(action) for action in actions if not isinstance(action, ApplyChild)]
+        for outcome in await asyncio.gather(*engines, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done.append(outcome)
+        return done
 
     async def _attempt(self, action: Action) -> Done:
         LOG.info("%s %s: %s", type(action).__name__, subject(action), action.reason.message)
         try:
             await self._call(action)
-        except NotFound:
-            return Done(action, None)  # somebody was faster; the next observation shows it
+        except Unavailable:
+            raise
         except ClusterError as error:
-            LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
-            return Done(action, str(error))
+            return Done(action, self._refusal(action, error))
         return Done(action, None)
+
+    def _refusal(self, action: Action, error: ClusterError) -> str | None:
+        """No refusal, if the Pod was gone or replaced before we came: the next observation shows it."""
+        if isinstance(error, NotFound | Conflict) and not isinstance(action, ApplyChild | CreateEngine):
+            return None
+        LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
+        return str(error)
 
     def _call(self, action: Action) -> Awaitable[object]:
         match action:
@@ -88,26 +96,3 @@ class Actor:
     def _metadata(self, name: str, uid: str) -> Manifest:
         """With the uid, so that a namesake that came later is not meant."""
         return {"name": name, "namespace": self._namespace, "uid": uid}
-
-
-def event(pool: Manifest, reason: Reason, *, warning: bool, now: float) -> Manifest:
-    """A v1 Event about the pool. The same event again renews the one that is there."""
-    meta = {"name": as_text(at(pool, ("metadata", "name"))), "uid": as_text(at(pool, ("metadata", "uid")))}
-    namespace = as_text(at(pool, ("metadata", "namespace")))
-    name = f"{meta['name']}.{digest([meta['uid'], reason.code, reason.message])}"
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": name, "namespace": namespace},
-        "involvedObject": {
-            "apiVersion": as_text(pool["apiVersion"]),
-            "kind": as_text(pool["kind"]),
-            "namespace": namespace,
-            **meta,
-        },
-        "reason": reason.code,
-        "message": reason.message,
-        "type": "Warning" if warning else "Normal",
-        "source": {"component": "kvpool-operator"},
-        "lastTimestamp": rfc3339(now),
-    }

@@ -11,7 +11,7 @@ from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.pool import InferencePool
 from kvpool_api.status import InferencePoolStatus
 from kvpool_api.wire import ADMIN_PORT_NAME, ROUTER_ADMIN_PORT
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from kvpool_operator.build.access import TOKEN_KEY
 from kvpool_operator.build.children import children
@@ -64,14 +64,22 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
 
 
 def pool_of(manifest: Manifest) -> InferencePool:
-    """The pool, typed. A status that another release has written is read as none. Raises NotUnderstood."""
+    """The pool, typed. Raises NotUnderstood."""
     try:
         pool = InferencePool.model_validate({**manifest, "status": {}})
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"]))
         raise NotUnderstood(manifest, f"{path}: {first['msg']}; upgrade the operator, or remove the field") from error
-    return pool.model_copy(update={"status": _status_of(manifest.get("status"))})
+    return pool.model_copy(update={"status": status_as_read(manifest)})
+
+
+def status_as_read(manifest: Manifest) -> InferencePoolStatus:
+    """The pool's status; one that another release has written and this one does not understand is read as none."""
+    try:
+        return InferencePoolStatus.model_validate(as_map(manifest.get("status")))
+    except ValidationError:
+        return InferencePoolStatus()
 
 
 def engine_of(pod: Manifest) -> Engine:
@@ -108,13 +116,6 @@ def router_of(pod: Manifest) -> Router:
         running=any(at(status, ("state", "running")) is not None for status in statuses),
         pod=pod,
     )
-
-
-def _status_of(status: JsonValue) -> InferencePoolStatus:
-    try:
-        return InferencePoolStatus.model_validate(as_map(status))
-    except ValidationError:
-        return InferencePoolStatus()
 
 
 def _failed_at(pod: Manifest, created: float) -> float | None:

@@ -19,6 +19,14 @@ class Settings:
     """A pool is looked at this often even if nothing wakes its loop."""
     debounce_s: float = 0.05
     """After a wake-up the loop waits this long for more of them."""
+    settle_s: float = 1.0
+    """After it has acted, a pool is looked at again this soon even if nothing wakes its loop."""
+    refused_retry_s: float = 15.0
+    """What the cluster refused (a quota, a policy) is tried again this often."""
+    back_off_s: tuple[float, ...] = (0.2, 1.0, 5.0, 15.0)
+    """Waits after the first, second … failed round in a row, give or take a third; the last one stays."""
+    re_list_s: float = 1.0
+    """After a watch has ended its objects are listed again this much later."""
     admin_timeout_s: float = 2.0
     """How long a router may take to answer."""
     routable_grace_s: float = 2.0
@@ -27,3 +35,5 @@ class Settings:
     """Cache facts are written to status at most this often."""
     facts_expiry_s: float = 60.0
     """Older cache facts are withdrawn."""
+    facts_idle_interval_s: float = 30.0
+    """Routers whose cache facts have not changed for `facts_expiry_s` are asked this often."""

@@ -1,5 +1,5 @@
-"""What the pool's status says: pure, from one observation, the plan and the status before."""
+"""What the pool's status says: pure, from one observation, what was done, and the status before."""
 
-from kvpool_operator.status.status import status_of
+from kvpool_operator.status.status import status_of, status_of_unreadable
 
-__all__ = ["status_of"]
+__all__ = ["status_of", "status_of_unreadable"]

@@ -14,8 +14,8 @@ FEWEST_TOKENS = 1000
 def cache_status(seen: Observed, settings: Settings, now: float) -> CacheStatus:
     """New facts if their time has come and they differ, the old ones if not, none if those are too old."""
     before = seen.pool.status.cache
-    age = now - (seconds(before.observed_at) or 0.0)
-    states = [router.state for router in seen.routers if router.state is not None]
+    age = _age(before, now)
+    states = _states(seen)
     if not states:
         return before if age <= settings.facts_expiry_s else CacheStatus()
     if age < settings.facts_interval_s:
@@ -26,7 +26,24 @@ def cache_status(seen: Observed, settings: Settings, now: float) -> CacheStatus:
     return found.model_copy(update={"observed_at": rfc3339(now)})
 
 
+def facts_due_at(seen: Observed, told: CacheStatus, settings: Settings, now: float) -> float | None:
+    """When to look at cache facts again; None where there are none to expect and none to withdraw."""
+    if not _states(seen):
+        return None if told.observed_at is None else now + settings.facts_interval_s
+    is_moving = _age(told, now) <= settings.facts_expiry_s
+    return now + (settings.facts_interval_s if is_moving else settings.facts_idle_interval_s)
+
+
+def _age(cache: CacheStatus, now: float) -> float:
+    return now - (seconds(cache.observed_at) or 0.0)
+
+
+def _states(seen: Observed) -> list[RouterState]:
+    return [router.state for router in seen.routers if router.state is not None]
+
+
 def _facts(states: list[RouterState]) -> CacheStatus:
+    """Requests are summed over routers; engines are the same to each, so one router's word is enough."""
     prompt = sum(state.window.prompt_tokens for state in states)
     enough = prompt >= FEWEST_TOKENS
     usages = [w.kv_usage_percent for w in states[0].workers if w.kv_usage_percent is not None]

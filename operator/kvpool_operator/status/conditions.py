@@ -8,9 +8,10 @@ from kvpool_api.labels import ROUTER_CONTAINER
 from kvpool_api.wire import EventState, WorkerState
 
 from kvpool_operator.manifests import rfc3339
-from kvpool_operator.observed import Engine, Observed
+from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done, because, subject
-from kvpool_operator.status.causes import cause
+from kvpool_operator.status.causes import cause, is_over_quota
+from kvpool_operator.status.workload import first_cause, workload_ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,26 @@ def _false(reason: Reason) -> Verdict:
 
 def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Verdict]:
     """All conditions."""
+    serves, why = workload_ready(seen, done)
     found = {
         ConditionType.ACCEPTED: _accepted(done),
-        ConditionType.WORKLOAD_READY: _workload_ready(seen),
+        ConditionType.WORKLOAD_READY: Verdict("True" if serves else "False", why),
         ConditionType.ROUTER_READY: _router_ready(seen),
         ConditionType.KV_EVENTS_FLOWING: _events_flowing(seen),
-        ConditionType.SCALING_ACTIVE: Verdict("False", because("Manual", "spec.replicas is set by hand")),
+        ConditionType.SCALING_ACTIVE: _false(because("Manual", "spec.replicas is set by hand")),
         ConditionType.PROGRESSING: _progressing(seen, done),
     }
     found[ConditionType.READY] = _ready(found)
-    found[ConditionType.DEGRADED] = _degraded(seen, found)
+    found[ConditionType.DEGRADED] = _degraded(seen, done, found)
     return found
+
+
+def verdicts_unread(words: str) -> Mapping[ConditionType, Verdict]:
+    """All conditions of a pool whose spec this release does not understand."""
+    why = because("NotUnderstood", words)
+    unknown = Verdict("Unknown", because("NotUnderstood", "the pool's spec is not understood"))
+    no = dict.fromkeys((ConditionType.ACCEPTED, ConditionType.READY), _false(why))
+    return {**dict.fromkeys(ConditionType, unknown), **no, ConditionType.DEGRADED: Verdict("True", why)}
 
 
 def dated(
@@ -53,53 +63,22 @@ def dated(
 
 
 def _dated(kind: ConditionType, verdict: Verdict, known: Condition | None, generation: int, now: float) -> Condition:
-    flipped = known is None or known.status != verdict.status
+    stays = known is not None and known.status == verdict.status
     return Condition(
         type=kind.value,
         status=verdict.status,
         observed_generation=generation,
-        last_transition_time=rfc3339(now) if known is None or flipped else known.last_transition_time,
+        last_transition_time=known.last_transition_time if known and stays else rfc3339(now),
         reason=verdict.reason.code,
         message=verdict.reason.message,
     )
 
 
 def _accepted(done: Sequence[Done]) -> Verdict:
-    refused = next((each for each in done if each.refused is not None), None)
+    refused = next((each for each in done if each.refused is not None and not is_over_quota(each)), None)
     if refused is not None:
         return _false(because("Refused", f"{subject(refused.action)}: {refused.refused}"))
-    return _true("Accepted")
-
-
-def _workload_ready(seen: Observed) -> Verdict:
-    desired = seen.pool.spec.replicas
-    fewest = max(desired - seen.pool.spec.rollout.max_unavailable, min(desired, 1))
-    available = seen.available
-    told = f"{available} of {desired} engines serve"
-    if available >= fewest or (available and _was_ready(seen) and not _lost_some(seen)):
-        return _true("EnginesServe" if desired else "ScaledToZero", told)
-    causes = [found for engine in seen.engines if engine.kept and (found := cause(engine.pod))]
-    if causes:
-        return _false(because(causes[0].code, f"{told}; {causes[0].message}"))
-    return _false(because("EnginesStarting", f"{told}; {_starting(seen)}"))
-
-
-def _was_ready(seen: Observed) -> bool:
-    kind = ConditionType.WORKLOAD_READY.value
-    return any(each.type == kind and each.status == "True" for each in seen.pool.status.conditions)
-
-
-def _lost_some(seen: Observed) -> bool:
-    """Fewer serve than before: then a raised `replicas` is not what is missing."""
-    return seen.available < min(seen.pool.status.routable_replicas, seen.pool.spec.replicas)
-
-
-def _starting(seen: Observed) -> str:
-    waiting = [engine.name for engine in seen.engines if engine.kept and engine.containers_ready_since is None]
-    unknown = [e.name for e in seen.engines if e.kept and e.containers_ready_since is not None and not e.routable]
-    if waiting:
-        return f"waiting for {', '.join(waiting[:3])} to load"
-    return f"waiting for routers to learn the cache of {', '.join(unknown[:3])}" if unknown else "none exists yet"
+    return _true("Accepted", "the cluster takes all that the spec asks for")
 
 
 def _router_ready(seen: Observed) -> Verdict:
@@ -111,14 +90,17 @@ def _router_ready(seen: Observed) -> Verdict:
     if why is not None:
         return _false(because(why.code, f"{told}; {why.message}"))
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
-    silent = [router.silent for router in seen.routers if router.silent]
+    silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because("RoutersStarting", "; ".join([told, *states[:1], *silent[:1]])))
 
 
 def _events_flowing(seen: Observed) -> Verdict:
-    workers = [worker for router in seen.routers if router.state for worker in router.state.workers if worker.ready]
+    """Of the engines that serve: one that has just come is still being learned, which is no fault."""
+    serving = {engine.name for engine in seen.engines if engine.available}
+    states = [router.state for router in seen.routers if router.state is not None]
+    workers = [worker for state in states for worker in state.workers if worker.pod in serving and worker.ready]
     if not workers:
-        return Verdict("Unknown", because("NoWorkers", "no router knows a ready engine yet"))
+        return Verdict("Unknown", because("NoWorkers", "no router knows an engine that serves yet"))
     doubtful = [worker for worker in workers if worker.events is not EventState.EXACT]
     if not doubtful:
         return _true("Exact", f"the map of {len({(w.pod, w.dp_rank) for w in workers})} workers is exact")
@@ -134,12 +116,14 @@ def _doubt(doubtful: Sequence[WorkerState]) -> Reason:
 def _progressing(seen: Observed, done: Sequence[Done]) -> Verdict:
     moving = [each.action for each in done if each.refused is None]
     starting = [engine.name for engine in seen.engines if engine.active and not engine.available]
-    if not moving and not starting and len(seen.kept) == seen.pool.spec.replicas:
-        return _false(because("AsAsked", "the pool is as its spec asks"))
     if moving:
         first = moving[0]
         return _true(first.reason.code, f"{subject(first)}: {first.reason.message}")
-    return _true("EnginesMoving", f"{_told(starting)} start, drain or wait")
+    if starting:
+        return _true("EnginesMoving", f"{_told(starting)} start, drain or wait")
+    if len(seen.kept) != seen.pool.spec.replicas:
+        return _true("EnginesMissing", f"{len(seen.kept)} of {seen.pool.spec.replicas} engines exist")
+    return _false(because("AsAsked", "the pool is as its spec asks"))
 
 
 def _told(names: Sequence[str]) -> str:
@@ -153,17 +137,20 @@ def _ready(found: Mapping[ConditionType, Verdict]) -> Verdict:
     return _true("Ready", found[ConditionType.WORKLOAD_READY].reason.message)
 
 
-def _degraded(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
-    """Serving, but less or less well than asked."""
-    for kind in (ConditionType.READY, ConditionType.KV_EVENTS_FLOWING):
-        if found[kind].status == "False":
-            return Verdict("True", found[kind].reason)
-    fewer = seen.pool.spec.replicas - seen.available
-    causes = [told for engine in seen.engines if _unwell(engine) and (told := cause(engine.pod))]
-    if fewer > 0 and causes:
-        return Verdict("True", causes[0])
+def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType, Verdict]) -> Verdict:
+    """Less, or less well, than asked. A pool that starts for the first time without trouble is not."""
+    trouble = first_cause(seen, done)
+    ready = found[ConditionType.READY]
+    if ready.status == "False" and (trouble or found[ConditionType.ACCEPTED].status == "False" or _has_served(seen)):
+        return Verdict("True", ready.reason)
+    if trouble is not None:
+        return Verdict("True", trouble)
+    if found[ConditionType.KV_EVENTS_FLOWING].status == "False":
+        return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
     return _false(because("AsAsked", "nothing is amiss"))
 
 
-def _unwell(engine: Engine) -> bool:
-    return engine.kept and not engine.available
+def _has_served(seen: Observed) -> bool:
+    """It was Ready in the round before, or has been amiss ever since."""
+    signs = {(ConditionType.READY.value, "True"), (ConditionType.DEGRADED.value, "True")}
+    return any((each.type, each.status) in signs for each in seen.pool.status.conditions)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from kvpool_api.labels import engine_selector
+from kvpool_api.pool import ObjectMeta
 from kvpool_api.status import InferencePoolStatus, RouterStatus
 
 from kvpool_operator.observed import Observed
@@ -10,7 +11,7 @@ from kvpool_operator.plan.actions import Done
 from kvpool_operator.plan.template import CurrentTemplate
 from kvpool_operator.settings import Settings
 from kvpool_operator.status.cache import cache_status
-from kvpool_operator.status.conditions import dated, verdicts
+from kvpool_operator.status.conditions import dated, verdicts, verdicts_unread
 
 
 def status_of(
@@ -32,6 +33,12 @@ def status_of(
         router=RouterStatus(url=url, ready_replicas=ready_routers),
         conditions=dated(verdicts(seen, done), pool.status.conditions, pool.metadata.generation, now),
     )
+
+
+def status_of_unreadable(pool: ObjectMeta, before: InferencePoolStatus, words: str, now: float) -> InferencePoolStatus:
+    """The status of a pool whose spec this release does not understand; what was known before stays."""
+    conditions = dated(verdicts_unread(words), before.conditions, pool.generation, now)
+    return before.model_copy(update={"observed_generation": pool.generation, "conditions": conditions})
 
 
 def _outdated(seen: Observed, settings: Settings) -> int:

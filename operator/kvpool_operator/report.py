@@ -1,0 +1,120 @@
+"""Writes what the loop has found: the pool's status, and Events for what has changed. A pool at rest writes nothing."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from kvpool_api.conditions import Condition, ConditionType, Reason
+from kvpool_api.labels import FIELD_MANAGER_STATUS
+from kvpool_api.manifest import Manifest, as_text, at
+from kvpool_api.meta import API_VERSION, POOL_KIND
+from kvpool_api.pool import ObjectMeta
+from kvpool_api.status import InferencePoolStatus
+
+from kvpool_operator.build.names import digest
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
+from kvpool_operator.manifests import rfc3339
+from kvpool_operator.plan.actions import ApplyChild, Done, SetRoutable, because
+
+_BAD_WHEN_FALSE = frozenset(
+    {
+        ConditionType.ACCEPTED,
+        ConditionType.WORKLOAD_READY,
+        ConditionType.ROUTER_READY,
+        ConditionType.KV_EVENTS_FLOWING,
+        ConditionType.READY,
+    }
+)
+
+
+async def report(
+    cluster: Cluster,
+    pool: ObjectMeta,
+    before: InferencePoolStatus,
+    status: InferencePoolStatus,
+    done: Sequence[Done],
+    now: float,
+) -> None:
+    """The status where it differs from before, then the Events. Raises ClusterError if the status is not written."""
+    if status != before:
+        await _write_status(cluster, pool, status)
+    for reason, warning in (*_acts(done), *_flips(before.conditions, status.conditions)):
+        with contextlib.suppress(ClusterError):  # nothing depends on an Event
+            await _tell(cluster, pool, reason, warning=warning, now=now)
+
+
+async def _write_status(cluster: Cluster, pool: ObjectMeta, status: InferencePoolStatus) -> None:
+    manifest: Manifest = {
+        "apiVersion": API_VERSION,
+        "kind": POOL_KIND,
+        "metadata": {"name": pool.name, "namespace": pool.namespace, "uid": pool.uid},
+        "status": status.model_dump(mode="json", by_alias=True),
+    }
+    await cluster.apply(manifest, manager=FIELD_MANAGER_STATUS, force=True, subresource="status")
+
+
+def _acts(done: Sequence[Done]) -> Iterator[tuple[Reason, bool]]:
+    """What was done to engines; children and gates are for the log."""
+    for each in done:
+        if each.refused is None and not isinstance(each.action, ApplyChild | SetRoutable):
+            action = each.action
+            yield because(action.reason.code, f"{type(action).__name__} {action.name}: {action.reason.message}"), False
+
+
+def _flips(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[tuple[Reason, bool]]:
+    """Conditions whose status is another than before; a pool's first conditions are no news."""
+    known = {condition.type: condition.status for condition in before}
+    for each in after:
+        if each.type in known and known[each.type] != each.status:
+            yield because(each.reason, f"{each.type} is {each.status}: {each.message}"), is_bad(each)
+
+
+def is_bad(condition: Condition) -> bool:
+    """Somebody should look at it."""
+    if condition.type in _BAD_WHEN_FALSE:
+        return condition.status == "False"
+    return condition.type == ConditionType.DEGRADED and condition.status == "True"
+
+
+async def _tell(cluster: Cluster, pool: ObjectMeta, reason: Reason, *, warning: bool, now: float) -> None:
+    told = event(pool, reason, warning=warning, now=now)
+    ref = Ref(seam.EVENT, pool.namespace, as_text(at(told, ("metadata", "name"))))
+    with contextlib.suppress(NotFound):
+        told = again(told, await cluster.get(ref))
+    await cluster.apply(told, manager=FIELD_MANAGER_STATUS, force=True)
+
+
+def event(pool: ObjectMeta, reason: Reason, *, warning: bool, now: float) -> Manifest:
+    """A v1 Event about the pool; the same words have the same name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{pool.name}.{digest([pool.uid, reason.code, reason.message])}",
+            "namespace": pool.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": POOL_KIND,
+            "namespace": pool.namespace,
+            "name": pool.name,
+            "uid": pool.uid,
+        },
+        "reason": reason.code,
+        "message": reason.message,
+        "type": "Warning" if warning else "Normal",
+        "source": {"component": "kvpool-operator"},
+        "firstTimestamp": rfc3339(now),
+        "lastTimestamp": rfc3339(now),
+        "count": 1,
+    }
+
+
+def again(told: Manifest, before: Manifest) -> Manifest:
+    """The Event once more: it keeps its first time and counts."""
+    count = before.get("count")
+    return {
+        **told,
+        "firstTimestamp": before.get("firstTimestamp") or told["firstTimestamp"],
+        "count": count + 1 if isinstance(count, int) else 1,
+    }
