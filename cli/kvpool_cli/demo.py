@@ -140,7 +140,10 @@ def main(words: Sequence[str]) -> int:
     chosen = scenarios(QUICK_SCALE if "--quick" in words else 1.0)
     demo = Demo(console, FOLDER, together="--in-turn" not in words)
     console.print(introduction(chosen, demo.together), highlight=False, soft_wrap=True)
-    comparisons = asyncio.run(demo.run(chosen))
+    return _report(console, asyncio.run(demo.run(chosen)), begun)
+
+
+def _report(console: Console, comparisons: Sequence[Comparison], begun: float) -> int:
     duration_s = time.monotonic() - begun
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "demo.json").write_text(json.dumps(as_json(comparisons, duration_s), indent=2) + "\n")

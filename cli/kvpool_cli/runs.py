@@ -27,6 +27,8 @@ class RunRecord(BaseModel):
     engine: str
     pid: int
     """The process that runs it; its end ends the pool."""
+    pid_started: str
+    """When that process began, in the kernel's ticks: another process may get its number later."""
     url: str
     admin_url: str
     model: str
@@ -34,7 +36,7 @@ class RunRecord(BaseModel):
 
     @property
     def alive(self) -> bool:
-        return process_alive(self.pid)
+        return process_start(self.pid) == self.pid_started
 
 
 class RunFolder:
@@ -88,14 +90,13 @@ def running(root: Path) -> list[RunRecord]:
     return [record for record in records if record is not None and record.alive]
 
 
-def process_alive(pid: int) -> bool:
+def process_start(pid: int) -> str | None:
+    """When the process began, in ticks since the machine did; None where there is no such process."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
 
 
 def _replace(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from eventually import eventually
-from kvpool_cli.runs import process_alive
+from kvpool_cli.runs import process_start
 from up_process import environment, free_port, manifest, until_ready, up, write
 
 SMALL = manifest(replicas=1)
@@ -35,7 +35,7 @@ async def test_however_it_is_ended_no_process_is_left(file, number, code):
         processes = started.processes()
         assert len(processes) >= 2
         assert await started.end(number) == code
-        await eventually(lambda: not any(map(process_alive, processes)) and nothing_left(mark_of(started)))
+        await eventually(lambda: not any(map(process_start, processes)) and nothing_left(mark_of(started)))
     if number != signal.SIGKILL:
         assert started.folder.record() is None
         assert "Traceback" not in started.said()
@@ -63,7 +63,7 @@ async def test_a_killed_parent_takes_the_once_ready_command_with_it(file):
         await eventually(lambda: _sleepers(started.process.pid), within_s=40)
         sleepers = _sleepers(started.process.pid)
         await started.end(signal.SIGKILL)
-        await eventually(lambda: not any(map(process_alive, sleepers)))
+        await eventually(lambda: not any(map(process_start, sleepers)))
         await eventually(lambda: nothing_left(mark_of(started)))
         assert started.said() == ""
 

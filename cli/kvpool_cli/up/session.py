@@ -24,7 +24,7 @@ from kvpool_operator.settings import Settings
 
 from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.router_facts import RouterFacts, read_router
-from kvpool_cli.runs import RunFolder, RunRecord
+from kvpool_cli.runs import RunFolder, RunRecord, process_start
 from kvpool_cli.up.pods import pod_states
 from kvpool_cli.view import PoolView, view
 
@@ -125,6 +125,7 @@ class LocalPools:
             manifest=self.setting.manifest,
             engine=self.setting.engine,
             pid=os.getpid(),
+            pid_started=process_start(os.getpid()) or "",
             url=local.url,
             admin_url=local.admin_url,
             model=local.pool.spec.model.name,

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from kvpool_cli import main
 from kvpool_cli.errors import FAILED, UserError
 
@@ -78,3 +79,22 @@ def test_bench_options_reach_the_load(monkeypatch, tmp_path):
     assert run(monkeypatch, "bench", "--profile", "shared-prefix", "--rate", 14) == 0
     assert (seen[0].cut.seconds, seen[0].cut.speed, seen[0].profile) == (150, 2, None)
     assert (seen[1].profile.rate_per_s, seen[1].profile.seconds, seen[1].profile.groups) == (14, 60, 75)
+
+
+def test_up_options_reach_the_command_and_its_exit_code_comes_back(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("kvpool_cli.up.command.up", lambda options: seen.append(options) or 7)
+    assert run(monkeypatch, "up", tmp_path, "--once-ready", "true", "--no-live", "--timeout", 9) == 7
+    assert run(monkeypatch, "up", tmp_path, "--quiet") == 7
+    assert (seen[0].once_ready, seen[0].shown, seen[0].timeout_s) == ("true", "lines", 9)
+    assert seen[1].shown == "quiet"
+
+
+def test_status_without_a_pool_is_exit_2(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "status", "--run-folder", tmp_path) == 2
+    assert "kvpool up FILE" in capsys.readouterr().err
+
+
+def test_crd_prints_what_kubectl_takes(monkeypatch, capsys):
+    assert run(monkeypatch, "crd") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "inferencepools.kvpool.dev"

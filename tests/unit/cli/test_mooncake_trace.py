@@ -52,7 +52,7 @@ def test_seconds_are_of_the_trace_and_speed_shortens_them(trace):
 
 
 def test_the_last_block_of_a_prompt_may_be_short_and_a_request_always_asks_for_a_token(trace):
-    (planned,) = replay(trace(row(asked=0), ""), Cut(), seed=1).requests
+    (planned,) = replay(trace("", row(asked=0)), Cut(), seed=1).requests
     assert [segment.tokens for segment in planned.segments] == [512, 188]
     assert planned.output_tokens == 1
 
@@ -70,6 +70,7 @@ def test_only_gaps_of_a_second_and_more_count_as_bursts(timestamps):
         ('{"timestamp": 1}', "'input_length' is missing"),
         (row(blocks=(1,)), "hash_ids must name each block of 512 tokens"),
         (row(given="many"), "must be numbers"),
+        ('{"timestamp": 1, "input_length": null, "output_length": 1, "hash_ids": []}', "must be numbers"),
         (row(given=0, blocks=()), "hash_ids must name"),
     ],
 )

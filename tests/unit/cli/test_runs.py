@@ -2,7 +2,7 @@ import os
 import stat
 
 from kvpool_api.pool import InferencePool
-from kvpool_cli.runs import RunFolder, process_alive, running
+from kvpool_cli.runs import RunFolder, running
 from run_records import record
 
 POOL = InferencePool.model_validate({"metadata": {"name": "qwen"}, "spec": {"model": {"name": "m"}}})
@@ -51,9 +51,6 @@ def test_a_cleared_folder_holds_no_record_no_token_and_keeps_its_logs(tmp_path):
     assert folder.pool() is None
 
 
-def test_a_process_of_another_user_is_alive(monkeypatch):
-    def refuse(pid, sig):
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", refuse)
-    assert process_alive(1)
+def test_a_process_that_got_the_number_of_an_ended_one_is_not_the_pool(tmp_path):
+    RunFolder(tmp_path, "qwen").write_record(record().model_copy(update={"pid_started": "1"}), "")
+    assert running(tmp_path) == []
