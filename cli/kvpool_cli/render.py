@@ -11,16 +11,8 @@ from kvpool_cli.view import UNKNOWN, PoolView, Served, WorkerLine
 
 STYLES = {"ready": "green", "starting": "yellow", "draining": "yellow", "failing": "red", "EXACT": "green"}
 COLUMNS = (
-    "pod",
-    "state",
-    "events",
-    "blocks",
-    "hit\n%",
-    "predicted\n%",
-    "running",
-    "waiting",
-    "TTFT p50\nms",
-    "p90\nms",
+    *("engine", "state", "events", "blocks", "hit\n%", "predicted\n%"),
+    *("run-\nning", "wait-\ning", "TTFT\np50 ms", "\np90 ms"),
 )
 NUMBERS_FROM = 3
 PIPE_WIDTH = 160
@@ -34,18 +26,19 @@ def console(*, quiet: bool = False) -> Console:
 
 
 def live_table(view: PoolView) -> RenderableType:
-    """One table a pool: a line a worker, the pool's sums below, WHY under it."""
-    table = Table(title=_title(view), title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    """One table a pool, 80 columns wide: a line a worker (without the pool's name), its sums below, WHY under it."""
+    table = Table(title=_title(view), title_justify="left", box=box.SIMPLE, padding=0)
     for place, name in enumerate(COLUMNS):
         widest = max((len(word) for word in name.split("\n")), default=0)
         justify: JustifyMethod = "right" if place >= NUMBERS_FROM else "left"
         table.add_column(name, justify=justify, no_wrap=True, min_width=widest if place else None)
     for line in view.workers:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in _cells(line)))
+        name, *cells = _cells(line)
+        table.add_row(name.removeprefix(f"{view.name}-"), *(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
     table.add_section()
     queue = UNKNOWN if view.queue is None else str(view.queue)
     shares, waits = _shares(view.served), _waits(view.served)
-    table.add_row("all, 5 minutes", "", "", "", *shares, "", queue, *waits, style="bold")
+    table.add_row("all, 5 min", "", "", "", *shares, "", queue, *waits, style="bold")
     return Group(table, Text(view.why, style="yellow")) if view.why else table
 
 

@@ -64,7 +64,7 @@ def test_the_live_table_has_a_line_a_worker_the_sums_and_why():
     found = view(pool(condition("Ready", "False")), facts(worker()), {}, URL)
     text = shown(live_table(found))
     assert "qwen  not ready  http://127.0.0.1:8000" in text
-    for word in ("qwen-1-0", "EXACT", "1,234", "60.0", "59.0", "34", "Because: of this."):
+    for word in (" 1-0 ", "EXACT", "1,234", "60.0", "59.0", "34", "Because: of this."):
         assert word in text
     assert "ready" in shown(all_tables([found, view(pool(READY), facts(), {}, URL)]))
 
