@@ -18,6 +18,8 @@ from kvpool_operator.build.parts import Json, field_env, http_probe, metadata, r
 from kvpool_operator.build.router_config import router_config
 
 ROUTER_USER = 65532
+ROUTER_PRE_STOP_S = 5
+"""A router that leaves still takes connections this long: until no Service sends it any."""
 ROUTER_GRACE_S = 60
 
 
@@ -81,6 +83,7 @@ def _container(pool: InferencePool, default_image: str) -> Json:
         "resources": resources(pool.spec.router.resources),
         "securityContext": {**restricted(), "readOnlyRootFilesystem": True},
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": {"preStop": {"sleep": {"seconds": ROUTER_PRE_STOP_S}}},
         "startupProbe": http_probe("/health", HTTP_PORT_NAME, period_s=2, failures=60),
         "readinessProbe": http_probe("/ready", HTTP_PORT_NAME, period_s=2, failures=2),
         "livenessProbe": http_probe("/health", HTTP_PORT_NAME, period_s=10, failures=6),

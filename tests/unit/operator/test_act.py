@@ -1,0 +1,105 @@
+"""Actions meet a cluster that does them, refuses them, or has gone further meanwhile."""
+
+import pytest
+from kvpool_api import labels
+from kvpool_operator.act import Actor
+from kvpool_operator.build.access import service_account
+from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.cluster.seam import Refused, Unavailable
+from kvpool_operator.manifests import annotation, condition, name_of, rfc3339, uid_of
+from kvpool_operator.plan.actions import (
+    ApplyChild,
+    ClearDraining,
+    CreateEngine,
+    DeleteEngine,
+    MarkDraining,
+    SetRoutable,
+    because,
+)
+from pool_world import T0, pool
+from store_cluster import StoreCluster
+
+WHY = because("Because", "of a test")
+
+
+def create(slot=0):
+    manifest = engine_pod(pool(), slot, "1")
+    return CreateEngine(name_of(manifest), manifest, WHY)
+
+
+@pytest.fixture
+def cluster():
+    return StoreCluster()
+
+
+@pytest.fixture
+def actor(cluster):
+    return Actor(cluster, "default", lambda: cluster.now)
+
+
+async def made(cluster, actor):
+    await actor.perform([create()])
+    (pod,) = cluster.pods()
+    return name_of(pod), uid_of(pod)
+
+
+async def test_an_engine_is_made_once_however_often_it_is_asked_for(cluster, actor):
+    for _ in range(2):
+        (done,) = await actor.perform([create()])
+        assert done.refused is None
+    assert len(cluster.pods()) == 1
+
+
+async def test_a_drain_is_marked_with_its_time_and_cleared_without_a_trace(cluster, actor):
+    who = await made(cluster, actor)
+    before = cluster.pods()[0]["metadata"]["annotations"]
+    await actor.perform([MarkDraining(*who, WHY)])
+    assert annotation(cluster.pods()[0], labels.DRAINING) == rfc3339(T0)
+    await actor.perform([ClearDraining(*who, WHY)])
+    assert cluster.pods()[0]["metadata"]["annotations"] == before
+
+
+async def test_the_gate_is_passed_beside_what_the_kubelet_writes(cluster, actor):
+    who = await made(cluster, actor)
+    cluster.kubelet_reports(cluster.pods()[0], ContainersReady="True")
+    await actor.perform([SetRoutable(*who, WHY)])
+    cluster.kubelet_reports(cluster.pods()[0], ContainersReady="False")
+    gate = condition(cluster.pods()[0], labels.ROUTABLE_GATE)
+    assert (gate["status"], gate["reason"], gate["message"]) == ("True", WHY.code, WHY.message)
+
+
+async def test_an_engine_is_deleted_with_its_own_grace_period(cluster, actor):
+    who = await made(cluster, actor)
+    await actor.perform([DeleteEngine(*who, WHY)])
+    assert cluster.pods()[0]["metadata"]["deletionGracePeriodSeconds"] == 45
+
+
+@pytest.mark.parametrize("kind", [MarkDraining, ClearDraining, SetRoutable, DeleteEngine])
+async def test_a_pod_that_was_gone_or_replaced_meanwhile_is_no_refusal(cluster, actor, kind):
+    name, _ = await made(cluster, actor)
+    before = cluster.pods()
+    for who in ((name, "another-uid"), ("gone", "uid")):
+        (done,) = await actor.perform([kind(*who, WHY)])
+        assert done.refused is None
+    assert cluster.pods() == before
+
+
+async def test_what_is_refused_is_told_in_the_clusters_words_and_stops_nothing_else(cluster, actor):
+    cluster.refusing = lambda target: Refused("no room") if target.get("kind") == "ServiceAccount" else None
+    child = ApplyChild(service_account(pool()), WHY)
+    done = await actor.perform([create(0), child, create(1)])
+    assert [each.refused for each in done] == ["no room", None, None]
+    assert done[0].action is child
+    assert len(cluster.pods()) == 2
+
+
+async def test_a_cluster_that_cannot_answer_refuses_nothing(cluster, actor):
+    first = create(0)
+    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == first.name else None
+    with pytest.raises(Unavailable):
+        await actor.perform([first, create(1)])
+    assert len(cluster.pods()) == 1
+    cluster.refusing = lambda target: Unavailable("down")
+    with pytest.raises(Unavailable):
+        await actor.perform([ApplyChild(service_account(pool()), WHY), create(2)])
+    assert len(cluster.pods()) == 1

@@ -1,0 +1,185 @@
+"""What is read of a pool's world, and what is made of it."""
+
+import base64
+
+import pytest
+from kvpool_api import labels
+from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.seam import NotFound, Ref, Unavailable
+from kvpool_operator.manifests import port_named, rfc3339, seconds
+from kvpool_operator.observe import NotUnderstood, engine_of, observe, pool_of, router_of, status_as_read
+from pool_world import SETTINGS, T0, pod_manifest, pool, router_state
+from store_cluster import Routers, StoreCluster
+
+NOTHING = Ref(seam.POOL, "default", "nothing")
+
+
+def pod(**status):
+    return pod_manifest(engine_pod(pool(), 3, "1"), "u3", **status)
+
+
+def conditions(**by_name):
+    """By name, a status or (status, reason)."""
+    told = {name: told if isinstance(told, tuple) else (told, None) for name, told in by_name.items()}
+    return [
+        {"type": name, "status": status, "reason": reason, "lastTransitionTime": rfc3339(T0 + 5)}
+        for name, (status, reason) in told.items()
+    ]
+
+
+def facts(**by_name):
+    return engine_of(pod(conditions=conditions(**by_name)))
+
+
+def test_a_new_engine_pod_says_what_it_is_and_nothing_of_its_state():
+    engine = engine_of(pod())
+    assert (engine.slot, engine.uid, engine.created_at, engine.builder_revision) == (3, "u3", T0, "1")
+    assert engine.template_hash == engine.name.split("-")[1]
+    assert engine.kept
+    assert not engine.available
+    assert (engine.failed_at, engine.draining_since, engine.containers_ready_since) == (None, None, None)
+
+
+def test_a_pod_without_our_labels_has_no_slot():
+    assert engine_of({"metadata": {"name": "stranger"}}).slot == -1
+
+
+def test_an_engine_is_available_with_ready_containers_and_the_gate_passed():
+    gate = {labels.ROUTABLE_GATE: "True"}
+    engine = facts(ContainersReady="True", Ready="True", **gate)
+    assert engine.containers_ready_since == T0 + 5
+    assert engine.available
+    assert not facts(ContainersReady="True", Ready=("False", "ReadinessGatesNotReady")).available
+    assert not facts(ContainersReady="False", Ready=("False", "ContainersNotReady"), **gate).available
+
+
+def test_a_kubelet_that_has_not_looked_at_the_gate_yet_is_no_lost_node():
+    gate = {labels.ROUTABLE_GATE: "True"}
+    assert facts(ContainersReady="True", Ready=("False", "ReadinessGatesNotReady"), **gate).available
+    assert not facts(ContainersReady="True", Ready=("False", None), **gate).available
+    assert facts(ContainersReady="True", Ready="Unknown", **gate).lost_contact
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_for_good_has_failed(phase):
+    ended = engine_of(pod(phase=phase, conditions=conditions(Ready="False")))
+    assert ended.failed_at == T0 + 5
+    assert not ended.active
+    assert engine_of(pod(phase=phase)).failed_at == T0
+
+
+def test_a_pod_that_its_lost_node_has_to_give_up_has_failed():
+    assert facts(DisruptionTarget="True", Ready="Unknown").failed_at == T0 + 5
+    assert facts(DisruptionTarget="True", Ready="True").failed_at is None
+
+
+def test_the_annotation_says_since_when_an_engine_drains():
+    leaving = pod()
+    leaving["metadata"]["annotations"][labels.DRAINING] = rfc3339(T0 + 9)
+    assert engine_of(leaving).draining_since == T0 + 9
+
+
+def test_a_router_runs_while_its_container_does():
+    def runs(state):
+        statuses = [{"name": "sidecar", "state": {"running": {}}}, {"name": "router", "state": state}]
+        return router_of({"metadata": {"name": "r"}, "status": {"containerStatuses": statuses}}).running
+
+    assert runs({"running": {}})
+    assert not runs({"waiting": {"reason": "CrashLoopBackOff"}})
+    assert not router_of({"metadata": {"name": "r"}}).running
+
+
+def test_a_port_is_found_by_its_name():
+    assert port_named({"spec": {"containers": [{"ports": [{"name": "admin", "containerPort": 9}]}]}}, "admin", 1) == 9
+    assert port_named({}, "admin", 1) == 1
+    assert port_named({"spec": {"containers": [{"ports": [{"name": "admin"}]}]}}, "admin", 1) == 1
+
+
+def test_times_survive_the_way_there_and_back():
+    assert seconds(rfc3339(T0)) == T0
+    assert seconds("yesterday") is None
+    assert seconds(None) is None
+
+
+def test_a_spec_with_a_field_that_this_release_does_not_know_is_not_understood():
+    manifest = {"metadata": {"name": "qwen"}, "spec": {"model": {"name": "m", "unheard": 1}}}
+    with pytest.raises(NotUnderstood, match=r"^spec\.model\.unheard: .*; upgrade the operator") as raised:
+        pool_of(manifest)
+    assert raised.value.pool is manifest
+
+
+def test_a_status_that_another_release_has_written_is_read_as_none():
+    manifest = {"metadata": {"name": "qwen"}, "spec": {"model": {"name": "m"}}, "status": {"unheard": 1}}
+    assert pool_of(manifest).status.replicas == 0
+    assert status_as_read({"status": {"replicas": 3}}).replicas == 3
+
+
+async def test_an_empty_world_is_seen_as_it_is():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=2)
+    seen = await observe(cluster, Routers(), ref, SETTINGS)
+    assert (seen.pool.spec.replicas, seen.engines, seen.routers, dict(seen.children), seen.token) == (
+        2,
+        (),
+        (),
+        {},
+        None,
+    )
+
+
+async def test_a_pool_that_is_gone_is_not_found():
+    with pytest.raises(NotFound):
+        await observe(StoreCluster(), Routers(), NOTHING, SETTINGS)
+
+
+async def test_a_cluster_that_cannot_answer_is_no_empty_cluster():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    cluster.refusing = lambda target: Unavailable("down") if target is seam.POD else None
+    with pytest.raises(Unavailable):
+        await observe(cluster, Routers(), ref, SETTINGS)
+
+
+def secret(value):
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "qwen-admin", "namespace": "default"},
+        "data": {"token": value},
+    }
+
+
+async def test_routers_are_asked_at_their_named_port_with_the_token():
+    cluster, routers = StoreCluster(), Routers(router_state([]))
+    ref = await cluster.user_applies()
+    cluster.router_runs()
+    await cluster.apply(secret(base64.b64encode(b"token").decode()), manager="m", force=True)
+    (router,) = (await observe(cluster, routers, ref, SETTINGS)).routers
+    assert routers.asked == [("10.0.0.9", 8101, "token")]
+    assert router.state is routers.answer
+    assert (router.ready, router.running, router.silent) == (True, True, "")
+
+
+@pytest.mark.parametrize("value", ["no base64", "", base64.b64encode(b"\xff").decode()])
+async def test_a_secret_without_a_usable_token_is_as_good_as_none(value):
+    cluster, routers = StoreCluster(), Routers(router_state([]))
+    ref = await cluster.user_applies()
+    cluster.router_runs()
+    await cluster.apply(secret(value), manager="m", force=True)
+    seen = await observe(cluster, routers, ref, SETTINGS)
+    assert seen.token is None
+    assert routers.asked == []
+
+
+async def test_a_router_that_does_not_answer_is_silent_and_one_that_was_evicted_is_none():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    await cluster.apply(secret(base64.b64encode(b"token").decode()), manager="m", force=True)
+    cluster.router_runs()
+    cluster.router_runs("evicted")
+    meta = {"name": "evicted", "namespace": "default"}
+    evicted = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": {"phase": "Failed"}}
+    cluster.store.apply(evicted, manager="evictor", force=True, subresource="status")
+    (router,) = (await observe(cluster, Routers(), ref, SETTINGS)).routers
+    assert (router.name, router.silent, router.state) == ("qwen-router-0", "no answer", None)
