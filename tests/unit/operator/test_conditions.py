@@ -1,0 +1,248 @@
+"""The pool's status: eight conditions from the first visit on, each with the first cause."""
+
+from dataclasses import replace
+
+import pytest
+from kvpool_api.conditions import ConditionType
+from kvpool_api.pool import ObjectMeta
+from kvpool_api.status import InferencePoolStatus
+from kvpool_api.wire import EventState
+from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.observe import engine_of
+from kvpool_operator.observed import Observed
+from kvpool_operator.plan.actions import ApplyChild, CreateEngine, Done, because
+from kvpool_operator.status import status_of, status_of_unreadable
+from pool_world import SETTINGS, T0, pod_manifest, pool, router, serving, silent_router, worker_state
+
+WHY = because("Created", "0 of 2 exist")
+CRASHED = {
+    "containerStatuses": [
+        {"name": "engine", "ready": False, "restartCount": 2, "lastState": {"terminated": {"exitCode": 1}}}
+    ]
+}
+
+
+def engine(slot=0, **status):
+    return engine_of(pod_manifest(engine_pod(pool(), slot, SETTINGS.builder_revision), f"u{slot}", **status))
+
+
+def world(*engines, replicas=2, routers=None, before=None, **spec):
+    asked = pool(replicas, generation=7, **spec)
+    asked = asked.model_copy(update={"status": before or InferencePoolStatus()})
+    heard = router([worker_state(each.name) for each in engines])
+    return Observed(asked, tuple(engines), (heard,) if routers is None else routers)
+
+
+def status(seen, *done, now=T0):
+    return status_of(seen, done, SETTINGS, "http://qwen", now)
+
+
+def conditions(seen, *done, now=T0):
+    return {ConditionType(each.type): each for each in status(seen, *done, now=now).conditions}
+
+
+def whole(count=2, **facts):
+    return world(*(serving(engine(slot)) for slot in range(count)), **facts)
+
+
+def test_all_conditions_stand_from_the_first_visit_and_speak_of_this_generation():
+    found = status(world(routers=()))
+    assert [each.type for each in found.conditions] == [kind.value for kind in ConditionType]
+    assert {each.observed_generation for each in found.conditions} == {7}
+    assert all(each.reason for each in found.conditions)
+
+
+def test_a_whole_pool_is_ready_and_nothing_is_amiss():
+    found = conditions(whole())
+    told = {kind.value: each.status for kind, each in found.items()}
+    assert told == {
+        "Accepted": "True",
+        "WorkloadReady": "True",
+        "RouterReady": "True",
+        "KVEventsFlowing": "True",
+        "ScalingActive": "False",
+        "Progressing": "False",
+        "Degraded": "False",
+        "Ready": "True",
+    }
+    assert found[ConditionType.READY].message == "2 of 2 engines serve"
+
+
+def test_the_counts_are_those_of_the_engines():
+    old = replace(serving(engine(1)), builder_revision="0")
+    leaving = replace(serving(engine(2)), draining_since=T0)
+    gone = replace(engine(3), terminating=True)
+    found = status(world(serving(engine(0)), old, leaving, gone, engine(4)))
+    assert (found.replicas, found.desired_replicas, found.ready_replicas, found.routable_replicas) == (3, 2, 3, 2)
+    assert found.outdated_replicas == 1
+    assert found.selector == "kvpool.dev/pool=qwen,kvpool.dev/role=engine"
+    assert (found.router.url, found.router.ready_replicas) == ("http://qwen", 1)
+
+
+def test_a_pool_at_rest_has_the_same_status_again():
+    first = status(whole())
+    assert status(whole(before=first), now=T0 + 1000) == first
+
+
+def test_a_time_moves_only_when_the_status_flips():
+    before = status(whole())
+    later = conditions(world(serving(engine(0)), engine(1), before=before), now=T0 + 60)
+    assert later[ConditionType.WORKLOAD_READY].last_transition_time == "2027-01-15T08:01:00Z"
+    assert later[ConditionType.ROUTER_READY].last_transition_time == "2027-01-15T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("serve", "replicas", "unavailable", "ready"),
+    [(2, 2, 0, True), (1, 2, 0, False), (1, 2, 1, True), (0, 1, 1, False), (0, 0, 0, True), (3, 2, 0, True)],
+)
+def test_enough_engines_serve_or_not(serve, replicas, unavailable, ready):
+    rollout = {"maxUnavailable": unavailable, "maxSurge": 1}
+    found = conditions(whole(serve, replicas=replicas, rollout=rollout))[ConditionType.WORKLOAD_READY]
+    assert (found.status == "True") == ready
+
+
+def test_a_raised_number_alone_takes_no_readiness_away_and_a_lost_engine_does():
+    before = status(whole())
+    raised = world(serving(engine(0)), serving(engine(1)), engine(2), replicas=3, before=before)
+    assert conditions(raised)[ConditionType.READY].status == "True"
+    during = status(raised)
+    lost = world(serving(engine(0)), engine(2), replicas=3, before=during)
+    assert conditions(lost)[ConditionType.READY].status == "False"
+    assert conditions(world(engine(0), replicas=3, before=during))[ConditionType.READY].status == "False"
+
+
+def test_an_engine_that_loads_says_since_when_and_how_long_it_may():
+    since = "2027-01-15T08:00:00Z"
+    loading = engine(1, containerStatuses=[{"name": "engine", "state": {"running": {"startedAt": since}}}])
+    waits = engine(1, containerStatuses=[{"name": "engine", "state": {"waiting": {"reason": "ContainerCreating"}}}])
+    unknown = replace(engine(1), containers_ready_since=T0)
+    for other, words in (
+        (loading, f"has been loading since {since} and has 3600 s"),
+        (waits, "waits for its image and volumes"),
+        (engine(1), "waits for a node"),
+    ):
+        found = conditions(world(serving(engine(0)), other))[ConditionType.READY]
+        assert (found.reason, found.message) == ("EnginesStarting", f"1 of 2 engines serve; {other.name} {words}")
+    found = conditions(world(serving(engine(0)), unknown))[ConditionType.READY]
+    assert found.message.endswith(f"routers have yet to learn the cache of {unknown.name}")
+    assert conditions(world())[ConditionType.READY].message == "0 of 2 engines serve; none exists yet"
+
+
+def test_a_pool_that_starts_without_trouble_is_not_degraded_and_one_that_falls_is_until_it_is_back():
+    starting = world(engine(0), engine(1), routers=())
+    first = status(starting)
+    assert conditions(starting)[ConditionType.DEGRADED].status == "False"
+    assert conditions(world(engine(0), engine(1), before=first))[ConditionType.DEGRADED].status == "False"
+    fallen = world(serving(engine(0)), engine(1), before=status(whole()))
+    assert conditions(fallen)[ConditionType.DEGRADED].status == "True"
+    again = world(serving(engine(0)), engine(1), before=status(fallen))
+    assert conditions(again)[ConditionType.DEGRADED].status == "True"
+    assert conditions(whole(before=status(again)))[ConditionType.DEGRADED].status == "False"
+
+
+def test_the_cause_is_that_of_an_engine_that_does_not_serve():
+    healed = serving(engine(0, **CRASHED))
+    crashing = engine(1, **CRASHED)
+    found = conditions(world(healed, crashing))
+    for kind in (ConditionType.READY, ConditionType.WORKLOAD_READY, ConditionType.DEGRADED):
+        assert found[kind].reason == "CrashLoop"
+        assert crashing.name in found[kind].message
+
+
+def test_a_rollout_that_does_not_come_up_is_told_while_the_old_engines_serve():
+    found = conditions(world(serving(engine(0)), serving(engine(1)), engine(2, **CRASHED)))
+    assert found[ConditionType.READY].status == "True"
+    assert (found[ConditionType.DEGRADED].status, found[ConditionType.DEGRADED].reason) == ("True", "CrashLoop")
+
+
+def test_an_engine_that_broke_and_is_not_replaced_yet_is_the_cause():
+    evicted = engine(1, phase="Failed", reason="Evicted", message="low on memory")
+    assert conditions(world(serving(engine(0)), evicted))[ConditionType.READY].reason == "Evicted"
+
+
+def test_a_refused_child_means_the_spec_is_not_accepted():
+    service = {"kind": "Service", "metadata": {"name": "qwen"}}
+    found = conditions(whole(), Done(ApplyChild(service, WHY), "no such port"))
+    assert found[ConditionType.ACCEPTED].message == "Service qwen: no such port"
+    assert (found[ConditionType.READY].status, found[ConditionType.READY].reason) == ("False", "Refused")
+    assert found[ConditionType.DEGRADED].status == "True"
+
+
+def test_a_quota_is_a_cause_and_leaves_the_spec_accepted():
+    over = Done(CreateEngine("p", {}, WHY), "exceeded quota: gpus")
+    found = conditions(world(serving(engine(0))), over)
+    assert found[ConditionType.ACCEPTED].status == "True"
+    assert found[ConditionType.READY].reason == "QuotaExceeded"
+
+
+def test_a_router_that_is_not_ready_says_why():
+    unready = replace(router([]), ready=False)
+    unready = replace(unready, state=unready.state.model_copy(update={"ready_reason": "waiting for workers"}))
+    assert conditions(world(routers=(unready,)))[ConditionType.READY].message.endswith("waiting for workers")
+    mute = conditions(world(routers=(silent_router(),)))[ConditionType.READY]
+    assert (mute.reason, mute.message) == ("RoutersStarting", "0 of 1 routers are ready; qwen-router-0: no answer")
+    waiting = {"name": "router", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    pod = {"metadata": {"name": "r"}, "status": {"containerStatuses": [waiting]}}
+    unpulled = conditions(world(routers=(replace(silent_router(), pod=pod),)))[ConditionType.READY]
+    assert unpulled.reason == "ErrImagePull"
+    assert conditions(whole(routers=(replace(router([]), terminating=True),)))[ConditionType.READY].status == "False"
+
+
+def test_events_flow_when_every_map_of_a_serving_engine_is_exact():
+    first, second, new = serving(engine(0)), serving(engine(1)), engine(2)
+    learning = worker_state(new.name, events=EventState.DEGRADED)
+    known = [worker_state(first.name), worker_state(second.name)]
+
+    def flowing(*workers):
+        seen = world(first, second, new, routers=(router(list(workers)),))
+        return conditions(seen)[ConditionType.KV_EVENTS_FLOWING]
+
+    assert flowing(*known, learning).status == "True"
+    assert flowing(*known).message == "the map of 2 workers is exact"
+    assert flowing(learning).status == "Unknown"
+    blind = [
+        worker_state(each.name, dp_rank=rank, events=EventState.APPROXIMATE, events_reason="no events")
+        for each in (second, first)
+        for rank in (1, 0)
+    ]
+    assert (flowing(*blind[:1]).reason, flowing(*blind[:1]).message) == (
+        "Approximate",
+        f"{second.name} rank 1: no events",
+    )
+    assert flowing(*blind).message == f"{first.name} rank 0: no events (3 more)"
+
+
+def test_a_pool_without_events_is_degraded_and_ready():
+    blind = [
+        worker_state(engine(slot).name, events=EventState.APPROXIMATE, events_reason="no events") for slot in (0, 1)
+    ]
+    found = conditions(whole(routers=(router(blind),)))
+    assert found[ConditionType.READY].status == "True"
+    assert (found[ConditionType.DEGRADED].status, found[ConditionType.DEGRADED].reason) == ("True", "Approximate")
+
+
+def test_what_is_under_way_is_told():
+    def progress(seen, *done):
+        found = conditions(seen, *done)[ConditionType.PROGRESSING]
+        return found.status, found.reason, found.message
+
+    created = Done(CreateEngine("qwen-x-0", {}, WHY), None)
+    assert progress(world(), created) == ("True", "Created", "qwen-x-0: 0 of 2 exist")
+    names = [engine(slot).name for slot in range(4)]
+    assert progress(world(*map(engine, range(4)), replicas=4)) == (
+        "True",
+        "EnginesMoving",
+        f"{names[0]}, {names[1]}, {names[2]} and 1 more start, drain or wait",
+    )
+    assert progress(whole(1)) == ("True", "EnginesMissing", "1 of 2 engines exist")
+
+
+def test_a_pool_that_is_not_understood_keeps_what_was_known_and_says_the_mend():
+    before = status(whole())
+    meta = ObjectMeta(name="qwen", generation=8)
+    found = status_of_unreadable(meta, before, "spec.unheard: upgrade the operator", T0 + 5)
+    told = {each.type: (each.status, each.reason) for each in found.conditions}
+    assert told["Accepted"] == told["Ready"] == ("False", "NotUnderstood")
+    assert told["Degraded"] == ("True", "NotUnderstood")
+    assert told["WorkloadReady"][0] == "Unknown"
+    assert (found.routable_replicas, found.observed_generation) == (2, 8)
