@@ -6,9 +6,9 @@ is reached directly, through a plain proxy (aiohttp.web + aiohttp client) and th
 batches of the three alternate within one run, and ratios are taken between neighbours, so that a busy machine touches
 all alike.
 
-- `cpu_vs_plain_proxy`: CPU of our process per stream over that of the plain proxy; median over rounds.
-- `latency_c1_vs_plain_proxy`: one client, time to the first byte: (ours - direct) / (plain - direct), each the lower
-  quartile of its samples, which a busy machine's preemptions do not reach.
+- `cpu_vs_plain_proxy`: CPU of our process per stream over that of the plain proxy.
+- `latency_c1_vs_plain_proxy`: one client, time to the first byte: (ours - direct) / (plain - direct).
+- Both take each side's lower quartile (of rounds, of requests), which the preemptions of a busy machine do not reach.
 - added inter-token latency: 99th percentile of the gaps between arrivals, less that of the direct way.
 """
 
@@ -46,13 +46,13 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="within 45 s on 2 cores")
     options.add_argument("--json", action="store_true", help="the last line is one JSON object")
     options.add_argument("--soak", type=int, metavar="N", help="N requests instead, with memory before and after")
-    options.add_argument("--rounds", type=int, help="rounds of streams (quick: 5, else 12)")
+    options.add_argument("--rounds", type=int, help="rounds of streams (quick: 8, else 16)")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder, rig(Path(folder)) as sides:
         if given.soak:
             found = uvloop.run(soak(sides[2], given.soak))
         else:
-            found = uvloop.run(compare(sides, given.rounds or (5 if given.quick else 12), 200 if given.quick else 600))
+            found = uvloop.run(compare(sides, given.rounds or (8 if given.quick else 16), 200 if given.quick else 600))
     for name, value in found.items():
         print(f"{name:34s} {value:>12.4g}")
     if given.json:
@@ -92,13 +92,13 @@ def _figures(
     sides: Sequence[Side], streams: dict[str, Measured], latency: dict[str, Measured], crowd: Outcome
 ) -> dict[str, float]:
     plain, ours, direct = streams["plain"], streams["ours"], streams["direct"]
-    first = {name: statistics.quantiles(each.first_s, n=4)[0] for name, each in latency.items()}
-    cpu = statistics.median(ours.cpu_ms)
+    first = {name: _lower_quartile(each.first_s) for name, each in latency.items()}
+    cpu, plain_cpu = _lower_quartile(ours.cpu_ms), _lower_quartile(plain.cpu_ms)
     return {
-        "cpu_vs_plain_proxy": statistics.median(a / b for a, b in zip(ours.cpu_ms, plain.cpu_ms, strict=True)),
+        "cpu_vs_plain_proxy": cpu / plain_cpu,
         "latency_c1_vs_plain_proxy": (first["ours"] - first["direct"]) / (first["plain"] - first["direct"]),
         "cpu_ms_per_64_chunk_stream": cpu,
-        "plain_cpu_ms_per_64_chunk_stream": statistics.median(plain.cpu_ms),
+        "plain_cpu_ms_per_64_chunk_stream": plain_cpu,
         "chunks_per_s_per_core": CHUNKS / cpu * 1e3,
         "added_latency_c1_p25_ms": (first["ours"] - first["direct"]) * 1e3,
         "plain_added_latency_c1_p25_ms": (first["plain"] - first["direct"]) * 1e3,
@@ -133,6 +133,10 @@ async def _soaked(side: Side, count: int, seed: int) -> int:
         bodies = prompts(min(batch, count - start), seed * 1_000_000 + start, 4)
         errors += (await run(side.port, bodies, 64)).errors
     return errors
+
+
+def _lower_quartile(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 def _p99(values: Sequence[float]) -> float:
