@@ -102,7 +102,7 @@ async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
             return
         except Exception as error:
             _complain(ref, error)
-            await asyncio.sleep(_back_off_s(deps.settings, failures))
+            await asyncio.sleep(back_off_s(deps.settings, failures))
             failures += 1
             continue
         failures = 0
@@ -125,7 +125,8 @@ def _complain(ref: Ref, error: Exception) -> None:
         LOG.error("%s: a round failed; trying again", ref.name, exc_info=error)
 
 
-def _back_off_s(settings: Settings, failures: int) -> float:
+def back_off_s(settings: Settings, failures: int) -> float:
+    """How long to wait after so many failures before this one."""
     waits = settings.back_off_s
     return waits[min(failures, len(waits) - 1)] * random.uniform(0.7, 1.3)  # noqa: S311 - spreads retries
 

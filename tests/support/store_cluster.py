@@ -22,6 +22,11 @@ def admission() -> Admission:
     return Admission(custom_resource_definition())
 
 
+def writes_of(kind: str, error: Exception) -> Callable:
+    """Answers each write of this kind with the error."""
+    return lambda target: error if isinstance(target, dict) and target["kind"] == kind else None
+
+
 @dataclass
 class StoreCluster:
     """`refusing` answers an apply or delete (manifest or Ref) with the error to raise, or None."""

@@ -83,9 +83,7 @@ def _without_unknown(model: type[ApiModel], told: Manifest) -> Manifest:
 
 def _without_path(value: JsonValue, path: tuple[int | str, ...]) -> JsonValue:
     key, *rest = path
-    if isinstance(value, dict):
-        kept = {name: each for name, each in value.items() if name != key}
-        return {**kept, str(key): _without_path(value[str(key)], tuple(rest))} if rest else kept
     if isinstance(value, list):
         return [_without_path(each, tuple(rest)) if place == key else each for place, each in enumerate(value)]
-    return value
+    kept = {name: each for name, each in as_map(value).items() if rest or name != key}
+    return {name: _without_path(each, tuple(rest)) if name == key else each for name, each in kept.items()}

@@ -1,0 +1,227 @@
+"""The loop against a cluster that only keeps objects: rounds, rest, errors, and pools that come and go."""
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+
+import pytest
+from eventually import eventually
+from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
+from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
+from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, uid_of
+from kvpool_operator.settings import Settings
+from pool_world import T0, router_state, worker_state
+from store_cluster import Routers, StoreCluster, writes_of
+
+QUICK = Settings(debounce_s=0.0, back_off_s=(0.001, 0.002), re_list_s=0.001, settle_s=0.01, refused_retry_s=0.01)
+
+
+def deps(cluster, routers=None, settings=QUICK):
+    return Deps(cluster, routers or Routers(), settings, clock=lambda: cluster.now, fresh_token=lambda: "token")
+
+
+def knows_all(cluster, **facts):
+    """A router that knows every engine."""
+    return Routers(lambda: router_state([worker_state(name_of(pod), **facts) for pod in cluster.pods()]))
+
+
+def condition(cluster, kind):
+    found = cluster.pool().get("status", {}).get("conditions", [])
+    return next((each for each in found if each["type"] == kind), {"status": None, "reason": None, "message": ""})
+
+
+async def serving_pool(replicas=2, routers=None, **spec):
+    """A pool whose engines and router are all ready, at rest."""
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=replicas, **spec)
+    told = deps(cluster, routers or knows_all(cluster))
+    await reconcile(told, ref)
+    cluster.router_runs()
+    for pod in cluster.pods():
+        cluster.kubelet_reports(pod, ContainersReady="True", Ready="True")
+    for _ in range(3):
+        await reconcile(told, ref)
+    return cluster, ref, told
+
+
+async def test_a_new_pool_gets_its_children_its_engines_and_its_status_in_one_round():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=3)
+    assert await reconcile(deps(cluster), ref) == T0 + QUICK.settle_s
+    assert len(cluster.pods()) == 3
+    assert {"Secret", "Deployment", "Service", "NetworkPolicy"} <= {kind for kind, *_ in cluster.writes}
+    assert condition(cluster, "Ready")["status"] == "False"
+    assert len(cluster.pool()["status"]["conditions"]) == 8
+
+
+async def test_a_pool_comes_to_serve_and_then_writes_nothing_more():
+    cluster, ref, told = await serving_pool()
+    assert condition(cluster, "Ready")["message"] == "2 of 2 engines serve"
+    assert all(is_true(pod, "kvpool.dev/routable") for pod in cluster.pods())
+    cluster.writes.clear()
+    for _ in range(5):
+        cluster.now += 400
+        await reconcile(told, ref)
+    assert cluster.writes == []
+
+
+async def test_a_smaller_number_drains_one_engine_and_then_deletes_it():
+    draining = []
+    cluster = StoreCluster()
+    routers = Routers(
+        lambda: router_state([worker_state(name_of(p), draining=name_of(p) in draining) for p in cluster.pods()])
+    )
+    ref = await cluster.user_applies(replicas=2)
+    told = deps(cluster, routers)
+    await reconcile(told, ref)
+    cluster.router_runs()
+    for pod in cluster.pods():
+        cluster.kubelet_reports(pod, ContainersReady="True", Ready="True")
+    await reconcile(told, ref)
+    await cluster.user_applies(replicas=1)
+    await reconcile(told, ref)
+    (leaving,) = [pod for pod in cluster.pods() if annotation(pod, "kvpool.dev/draining")]
+    await reconcile(told, ref)
+    assert not any(map(is_terminating, cluster.pods()))
+    draining.append(name_of(leaving))
+    await reconcile(told, ref)
+    assert [name_of(pod) for pod in cluster.pods() if is_terminating(pod)] == draining
+
+
+async def test_what_the_cluster_refuses_is_told_and_tried_again_soon():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    cluster.refusing = writes_of("Pod", Refused("exceeded quota: gpus"))
+    assert await reconcile(deps(cluster), ref) == T0 + QUICK.refused_retry_s
+    cluster.router_runs()
+    await reconcile(deps(cluster, Routers(router_state([]))), ref)
+    assert condition(cluster, "WorkloadReady")["reason"] == "QuotaExceeded"
+    assert condition(cluster, "Accepted")["status"] == "True"
+
+
+async def test_a_pool_that_is_being_deleted_gets_nothing_new():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    held = {"apiVersion": "kvpool.dev/v1alpha1", "kind": "InferencePool"}
+    meta = {"name": "qwen", "namespace": "default", "finalizers": ["test/held"]}
+    cluster.store.apply({**held, "metadata": meta}, manager="test", force=True)
+    cluster.store.delete(ref, uid=uid_of(cluster.pool()))
+    assert await reconcile(deps(cluster), ref) is None
+    assert cluster.writes == []
+
+
+async def test_a_pool_of_a_newer_release_is_told_what_to_do_and_left_alone(monkeypatch):
+    cluster, ref, told = await serving_pool()
+    newer = cluster.pool()
+    newer["spec"]["unheard"] = 1
+    real = cluster.get
+
+    async def get(wanted):
+        return newer if wanted == ref else await real(wanted)
+
+    monkeypatch.setattr(cluster, "get", get)
+    cluster.writes.clear()
+    assert await reconcile(told, ref) is None
+    assert condition(cluster, "Accepted")["reason"] == "NotUnderstood"
+    assert "spec.unheard" in condition(cluster, "Ready")["message"]
+    assert {kind for kind, *_ in cluster.writes} == {"InferencePool", "Event"}
+
+
+async def test_a_round_that_fails_is_repeated_and_a_pool_that_is_gone_ends_its_loop(caplog):
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=0)
+    troubles = [ZeroDivisionError("a fault of ours"), Unavailable("down"), Unavailable("down")]
+    cluster.refusing = lambda target: troubles.pop() if troubles else None
+    with caplog.at_level(logging.WARNING):
+        running = asyncio.create_task(run_pool(deps(cluster), ref, asyncio.Event()))
+        await eventually(lambda: condition(cluster, "Accepted")["status"] == "True")
+    assert [record.getMessage() for record in caplog.records] == [
+        "qwen: down; trying again",
+        "qwen: down; trying again",
+        "qwen: a round failed; trying again",
+    ]
+    cluster.store.delete(ref, uid=uid_of(cluster.pool()))
+    async with asyncio.timeout(10):
+        await running
+
+
+async def test_a_wake_up_ends_the_rest():
+    cluster, ref, told = await serving_pool(replicas=1)
+    wake = asyncio.Event()
+    wake.set()
+    running = asyncio.create_task(run_pool(told, ref, wake))
+    await eventually(lambda: not wake.is_set())
+    await cluster.user_applies(replicas=2)
+    wake.set()
+    await eventually(lambda: len(cluster.pods()) == 2)
+    running.cancel()
+
+
+@asynccontextmanager
+async def operated(cluster):
+    operator = asyncio.create_task(operate(cluster, QUICK))
+    try:
+        yield
+    finally:
+        operator.cancel()
+        await asyncio.gather(operator, return_exceptions=True)
+
+
+def engines(cluster):
+    return [pod for pod in cluster.pods() if not is_terminating(pod)]
+
+
+async def test_pools_that_appear_change_and_come_back_are_run():
+    cluster = StoreCluster()
+    async with operated(cluster):
+        ref = await cluster.user_applies(replicas=1)
+        await eventually(lambda: len(engines(cluster)) == 1)
+        await cluster.user_applies(replicas=3)
+        await eventually(lambda: len(engines(cluster)) == 3)
+        first = uid_of(cluster.pool())
+        cluster.store.delete(ref, uid=first)
+        for pod in cluster.pods():
+            cluster.store.remove(Ref(seam.POD, "default", name_of(pod)), uid=uid_of(pod))
+        await cluster.user_applies(replicas=2)
+        await eventually(lambda: len(engines(cluster)) == 2)
+        assert all(pod["metadata"]["ownerReferences"][0]["uid"] != first for pod in engines(cluster))
+
+
+async def test_an_engine_that_is_taken_away_is_made_again_at_once():
+    cluster = StoreCluster()
+    async with operated(cluster):
+        await cluster.user_applies(replicas=1)
+        await eventually(lambda: len(engines(cluster)) == 1)
+        (pod,) = cluster.pods()
+        cluster.store.remove(Ref(seam.POD, "default", name_of(pod)), uid=uid_of(pod))
+        await eventually(lambda: [uid_of(each) for each in engines(cluster)] not in ([], [uid_of(pod)]))
+
+
+async def test_a_pool_made_anew_while_its_loop_ends_is_run_by_that_loop():
+    cluster = StoreCluster()
+    await cluster.user_applies(replicas=1)
+    async with asyncio.TaskGroup() as tasks:
+        loops = Loops(deps(cluster), tasks)
+        gone_once = [NotFound("gone")]
+
+        def refusing(target):
+            if isinstance(target, Ref) and target.kind is seam.POOL and gone_once:
+                loops._wake(target)  # what the watch does, between the answer and its arrival
+                return gone_once.pop()
+            return None
+
+        cluster.refusing = refusing
+        following = tasks.create_task(loops.follow(seam.POOL))
+        await eventually(lambda: len(engines(cluster)) == 1)
+        cluster.store.delete(Ref(seam.POOL, "default", "qwen"), uid=uid_of(cluster.pool()))
+        await eventually(lambda: not loops._wakes)
+        following.cancel()
+
+
+@pytest.mark.parametrize("failures", [0, 1, 5])
+def test_waits_are_spread(failures):
+    waits = {back_off_s(Settings(), failures) for _ in range(50)}
+    base = Settings().back_off_s[min(failures, 3)]
+    assert len(waits) > 1
+    assert all(0.7 * base <= wait <= 1.3 * base for wait in waits)
