@@ -1,6 +1,7 @@
 """One engine as a process: bind, serve, and end when told to."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -41,23 +42,27 @@ async def serve(settings: Settings) -> None:
     await asyncio.sleep(settings.start_delay_s)
     vocabulary = Vocabulary()
     drivers = build_drivers(settings, vocabulary)
-    listening = _bound(settings)
-    try:
+    async with contextlib.AsyncExitStack() as ending:
+        listening = ending.enter_context(contextlib.closing(_bound(settings)))
         for driver in drivers:
-            if driver.publisher is not None:
-                driver.publisher.start()
-    except zmq.ZMQError as error:
-        raise SettingsError(f"the KV event endpoints on {settings.host} cannot be bound: {error}") from error
-    stepping = [asyncio.create_task(driver.run()) for driver in drivers]
-    try:
+            await _start(driver, settings, ending)
         await _http(settings, EngineServer(settings, drivers, vocabulary)).serve(sockets=[listening])
-    finally:
-        for task in stepping:
-            task.cancel()
-        await asyncio.gather(*stepping, return_exceptions=True)
-        for driver in drivers:
-            if driver.publisher is not None:
-                await driver.publisher.close()
+
+
+async def _start(driver: Driver, settings: Settings, ending: contextlib.AsyncExitStack) -> None:
+    if driver.publisher is not None:
+        try:
+            driver.publisher.start()
+        except zmq.ZMQError as error:
+            raise SettingsError(f"the KV event endpoints on {settings.host} cannot be bound: {error}") from error
+        ending.push_async_callback(driver.publisher.close)
+    stepping = asyncio.create_task(driver.run())
+    ending.push_async_callback(_ended, stepping)
+
+
+async def _ended(stepping: asyncio.Task[None]) -> None:
+    stepping.cancel()
+    await asyncio.gather(stepping, return_exceptions=True)
 
 
 def _http(settings: Settings, server: EngineServer) -> uvicorn.Server:

@@ -70,7 +70,6 @@ class Publisher:
         self._topic = publishing.topic.encode()
         self._buffer: deque[tuple[int, bytes]] = deque(maxlen=publishing.buffer_steps)
         self._sequence = 0
-        self._context = zmq.asyncio.Context()
         self._serving: asyncio.Task[None] | None = None
         self.dropping = 0
         """Batches still to be lost on the way (they stay in the replay buffer)."""
@@ -78,14 +77,22 @@ class Publisher:
         """Neither publishes nor answers, and keeps its sockets open."""
 
     def start(self) -> None:
-        """Binds. Raises zmq.ZMQError when an address is taken."""
-        # the shadow has the plain interface: sending to PUB never blocks, so it need not be awaited
-        self._pub = zmq.Context(self._context).socket(zmq.PUB)
+        """Binds. Raises zmq.ZMQError when an address is taken; nothing is open then."""
+        self._context = zmq.Context()
+        try:
+            self._bind()
+        except zmq.ZMQError:
+            self._context.destroy(linger=0)
+            raise
+
+    def _bind(self) -> None:
+        # PUB has the plain interface: sending to it never blocks, so it need not be awaited
+        self._pub = self._context.socket(zmq.PUB)
         self._pub.set_hwm(SEND_LIMIT)
         self._pub.setsockopt(zmq.LINGER, _LINGER_MS)
         self._pub.bind(self._publishing.endpoint)
         if self._publishing.replay_endpoint:
-            router = self._context.socket(zmq.ROUTER)
+            router = zmq.asyncio.Context(self._context).socket(zmq.ROUTER)
             router.setsockopt(zmq.LINGER, 0)
             router.bind(self._publishing.replay_endpoint)
             self._serving = asyncio.create_task(self._replay(router))
