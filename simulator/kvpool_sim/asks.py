@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from kvpool_sim.answers.openai import UsageRule
 from kvpool_sim.core.engine import Limits
-from kvpool_sim.refusal import Refusal, missing
+from kvpool_sim.refusal import Refusal, missing, mistyped
 from kvpool_sim.settings import VOCABULARY
 from kvpool_sim.vocabulary import Vocabulary
 
@@ -18,6 +20,25 @@ Body = Mapping[str, Any]
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default of `max_tokens` for completions."""
+
+
+class _Form(msgspec.Struct):
+    """Types of the fields that are read; all others pass."""
+
+    model: str | None = None
+    prompt: str | list[int | str | list[int]] | None = None
+    messages: list[dict[str, Any]] | None = None
+    input: str | list[dict[str, Any]] | None = None
+    instructions: str | None = None
+    system: str | list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    stream_options: dict[str, Any] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    cache_salt: str | None = None
+    stream: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +79,7 @@ class Reader:
 
     def prompts(self, api: Api, body: Body) -> list[array[int]]:
         """Token ids of each prompt of the body."""
+        _check(body)
         match api:
             case "chat":
                 found = [self._chat(_required(body, "messages"), body)]
@@ -113,6 +135,13 @@ class Reader:
         asked = bool(options.get("include_usage"))
         in_each = asked and bool(options.get("continuous_usage_stats"))
         return UsageRule(asked or self._force_usage, in_each or self._force_usage)
+
+
+def _check(body: Body) -> None:
+    try:
+        msgspec.convert(body, _Form)
+    except msgspec.ValidationError as error:
+        raise mistyped(str(error)) from error
 
 
 def _required(body: Body, field: str) -> Any:  # noqa: ANN401 - JSON

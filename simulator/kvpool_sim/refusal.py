@@ -33,3 +33,9 @@ def malformed(error: Exception) -> Refusal:
 def missing(field: str) -> Refusal:
     detail = f"1 validation error:\n  {{'type': 'missing', 'loc': 'body.{field}', 'msg': 'Field required'}}"
     return Refusal(400, detail, kind="Bad Request", param=f"body.{field}")
+
+
+def mistyped(told: str) -> Refusal:
+    """Of a validation error such as "Expected `int`, got `str` - at `$.max_tokens`"."""
+    place = told.rpartition("$.")[2].rstrip("`")
+    return Refusal(400, f"1 validation error:\n  {told}", kind="Bad Request", param=f"body.{place}")

@@ -55,6 +55,7 @@ async def sim_engine(*argv: str, speed: str = "1000") -> AsyncIterator[SimEngine
             driver.publisher.start()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    listening.listen(128)
     config = uvicorn.Config(
         only_http(EngineServer(told, drivers, VOCABULARY)), lifespan="off", log_level="warning", access_log=False
     )
