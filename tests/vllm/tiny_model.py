@@ -1,6 +1,6 @@
 """Makes a random Llama of a few MB with a tokenizer trained on this repository's own text. Runs where vLLM is installed.
 
-    python tiny_model.py FOLDER
+python tiny_model.py FOLDER
 """
 
 import sys
@@ -23,7 +23,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     bpe.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=8000, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=8000,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     bpe.train_from_iterator((path.read_text() for path in sorted(ROOT.glob("*/**/*.py"))), trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
