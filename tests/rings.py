@@ -1,7 +1,7 @@
 """`make test`: the checks, then the rings of tests, each said before it runs and timed after.
 
-Without an argument: checks, unit and embedded, and each further ring whose parts are already on this machine; one that is
-left out is named with the command that would bring it. With a ring's name (or `all`): that ring, brought first. With
+Without an argument: checks, unit and embedded, and each further ring whose parts are already on this machine; one that
+is left out is named with the command that would bring it. With a ring's name (or `all`): that ring, brought first. With
 CI=true every ring is brought and run. Coverage is judged over unit and embedded together.
 """
 
@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 
 def run(*argv: str | Path, **env: str) -> None:
-    subprocess.run([str(a) for a in argv], cwd=ROOT, check=True, env=os.environ | env)  # noqa: S603 - our own tools
+    subprocess.run([str(a) for a in argv], cwd=ROOT, check=True, env=os.environ | env)
 
 
 def check() -> None:

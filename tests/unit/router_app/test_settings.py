@@ -13,7 +13,7 @@ CONFIG = {
     "syncTimeoutS": 10,
     "tokenizer": {"hubName": "Qwen/Qwen3-32B"},
 }
-SECRET = "secret\n"  # noqa: S105 - of this test alone
+SECRET = "secret\n"
 ENV = {"KVPOOL_MEMBERSHIP_FILE": "/pods.json"}
 
 

@@ -41,7 +41,7 @@ async def test_a_term_signal_ends_it_in_peace(tmp_path):
 
     async def healthy():
         def asked():
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
                 return answer.status == 200
 
         try:
@@ -63,7 +63,7 @@ async def test_a_taken_address_is_said_in_one_line(tmp_path):
             await serve(told)
     config = EVENTS.replace("ENDPOINT", "ipc:///no/such/folder/e")
     told, _ = parse(["m", "--port", str(free_port()), "--kv-events-config", config], {})
-    with pytest.raises(SettingsError, match="KV event endpoints on .* cannot be bound"):
+    with pytest.raises(SettingsError, match=r"KV event endpoints on .* cannot be bound"):
         await serve(told)
 
 
