@@ -94,7 +94,10 @@ def serving(engine: Engine, since: float = T0) -> Engine:
 
 @dataclass
 class World:
-    """Changes by actions, and by a kubelet and routers that work whenever `live` is called."""
+    """Changes by actions, and by a kubelet and routers that work whenever `live` is called.
+
+    Routers hear of a drain one `live` later, and until then send on; they are silent until `silent_until`.
+    """
 
     pool: InferencePool
     engines: list[Engine] = field(default_factory=list)
@@ -102,6 +105,8 @@ class World:
     has_children: bool = True
     now: float = T0
     made: int = 0
+    silent_until: float = 0.0
+    told_to_drain: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         wanted = children(self.pool, SETTINGS)
@@ -111,7 +116,7 @@ class World:
         return Observed(
             pool=self.pool,
             engines=tuple(sorted(self.engines, key=lambda engine: engine.name)),
-            routers=(router([self._worker(engine) for engine in self.engines if not engine.failed_at]),),
+            routers=(self._router(),),
             children=self._children if self.has_children else {},
             token="token" if self.has_children else None,
         )
@@ -137,14 +142,24 @@ class World:
     def live(self) -> None:
         """Time passes: Pods start and end, requests end."""
         self.now += 1.0
+        self.told_to_drain = frozenset(e.name for e in self.engines if e.draining_since is not None)
         self.engines = [engine for engine in self.engines if not engine.terminating]
         for engine in self.engines:
             if engine.active and engine.containers_ready_since is None:
                 self._change(engine.name, containers_ready_since=self.now)
-        self.in_flight = {name: count - 1 for name, count in self.in_flight.items() if count > 1}
+        self.in_flight = {name: left for name, count in self.in_flight.items() if (left := self._left(name, count))}
+
+    def _left(self, name: str, count: int) -> int:
+        """Requests end; new ones take their place while routers send any."""
+        return count - 1 if name in self.told_to_drain else count
+
+    def _router(self) -> Router:
+        if self.now < self.silent_until:
+            return silent_router()
+        return router([self._worker(engine) for engine in self.engines if not engine.failed_at])
 
     def _worker(self, engine: Engine) -> WorkerState:
-        draining = engine.draining_since is not None
+        draining = engine.name in self.told_to_drain
         return worker_state(engine.name, draining=draining, in_flight=self.in_flight.get(engine.name, 0))
 
     def _change(self, name: str, **facts) -> None:

@@ -5,13 +5,15 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.build.names import template_hash
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan import plan
-from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, MarkDraining
+from kvpool_operator.plan.actions import ClearDraining, CreateEngine, DeleteEngine, MarkDraining
 from kvpool_operator.plan.broken import KEPT_S
 from pool_world import SETTINGS, T0, World, pod_manifest, pool
 
 STEPS = 60
+STATES = ("starting", "ready", "serving", "draining", "failed", "terminating", "lost")
 
 
 @st.composite
@@ -21,14 +23,15 @@ def worlds(draw) -> World:
     rollout = {"maxSurge": surge, "maxUnavailable": unavailable}
     asked = pool(draw(st.integers(0, 5)), rollout=rollout, drain={"timeoutSeconds": 20})
     before = pool(1, rollout=rollout, engine={"blockSize": 32})
-    world = World(asked, has_children=draw(st.booleans()))
+    world = World(asked, has_children=draw(st.booleans()), silent_until=draw(st.sampled_from([0.0, T0 + 8])))
     for slot in range(draw(st.integers(0, 6))):
         template = draw(st.sampled_from([asked, before]))
         manifest = engine_pod(template, slot, SETTINGS.builder_revision)
-        engine = engine_of(pod_manifest(manifest, f"old{slot}", T0 - 100))
-        state = draw(st.sampled_from(["starting", "ready", "serving", "draining", "failed", "terminating"]))
+        engine = engine_of(pod_manifest(manifest, f"old{slot}", T0 - draw(st.integers(0, 100))))
+        state = draw(st.sampled_from(STATES))
         world.engines.append(in_state(engine, state, draw(st.integers(0, 30))))
         world.in_flight[engine.name] = draw(st.integers(0, 5))
+    world.told_to_drain = frozenset(e.name for e in world.engines if e.draining_since and draw(st.booleans()))
     return world
 
 
@@ -41,6 +44,7 @@ def in_state(engine, state: str, age: int):
         "draining": {"containers_ready_since": since, "routable": True, "draining_since": since},
         "failed": {"failed_at": since},
         "terminating": {"terminating": True},
+        "lost": {"containers_ready_since": since, "routable": True, "lost_contact": True},
     }
     return replace(engine, **facts[state])
 
@@ -55,9 +59,16 @@ def settle(world: World) -> None:
         world.live()
 
 
+def find_the_lost(world: World) -> None:
+    """Their nodes come back."""
+    world.engines = [replace(engine, lost_contact=False) for engine in world.engines]
+
+
 @given(worlds())
 def test_every_world_converges_to_what_is_asked_and_then_rests(world):
     world.now += KEPT_S + 100
+    settle(world)
+    find_the_lost(world)
     settle(world)
     assert planned(world).actions == ()
     seen = world.observed()
@@ -110,6 +121,7 @@ def test_never_fewer_serve_than_allowed_by_our_doing(world):
 
 @given(worlds())
 def test_nobody_who_waits_loses_an_engine_before_the_deadline(world):
+    """Nor does anybody who could still come: every router has said that it sends nothing new."""
     timeout = world.pool.spec.drain.timeout_seconds
     for _ in range(STEPS):
         by_name = {engine.name: engine for engine in world.engines}
@@ -117,9 +129,36 @@ def test_nobody_who_waits_loses_an_engine_before_the_deadline(world):
             if isinstance(action, DeleteEngine):
                 engine = by_name[action.name]
                 due = engine.draining_since is not None and world.now >= engine.draining_since + timeout
-                assert due or engine.failed_at is not None or not world.in_flight.get(engine.name)
+                never_served = engine.containers_ready_since is None
+                let_go = engine.name in world.told_to_drain and world.now >= world.silent_until
+                at_rest = not world.in_flight.get(engine.name) and (let_go or never_served)
+                assert due or engine.failed_at is not None or at_rest
         world.apply(planned(world).actions)
         world.live()
+
+
+@given(worlds())
+def test_no_engine_is_sent_away_and_called_back_while_nobody_changes_his_mind(world):
+    marked = set()
+    for _ in range(STEPS):
+        actions = planned(world).actions
+        assert not marked & {action.name for action in actions if isinstance(action, ClearDraining)}
+        marked |= {action.name for action in actions if isinstance(action, MarkDraining)}
+        world.apply(actions)
+        world.live()
+
+
+@given(worlds())
+def test_what_is_as_asked_and_serves_only_grows_until_it_is_enough(world):
+    def right():
+        hashes = template_hash(world.pool, SETTINGS.builder_revision)
+        return sum(e.available and e.template_hash == hashes for e in world.observed().engines)
+
+    for _ in range(STEPS):
+        before = min(right(), world.pool.spec.replicas)
+        world.apply(planned(world).actions)
+        world.live()
+        assert right() >= before
 
 
 @given(worlds(), st.integers(1, 4))
