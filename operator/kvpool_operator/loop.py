@@ -6,11 +6,11 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
-from kvpool_api.labels import POOL
+from kvpool_api.labels import POOL, ROLE, ROLE_ENGINE, ROLE_ROUTER
 from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.pool import InferencePool, ObjectMeta
 from kvpool_api.status import InferencePoolStatus
@@ -32,6 +32,13 @@ from kvpool_operator.status.cache import facts_due_at
 from kvpool_operator.watching import PoolNews, changes
 
 LOG = logging.getLogger(__name__)
+WATCHED: Sequence[tuple[Kind, Mapping[str, str]]] = (
+    (seam.POOL, {}),
+    (seam.POD, {ROLE: ROLE_ENGINE}),
+    (seam.POD, {ROLE: ROLE_ROUTER}),
+    (seam.DEPLOYMENT, {ROLE: ROLE_ROUTER}),
+)
+"""What wakes loops: by labels, since a cluster has far more Pods than ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +146,8 @@ async def operate(
         deps = Deps(cluster, HttpRouterAdmin(session, settings.admin_timeout_s), settings, url_of=url_of)
         async with asyncio.TaskGroup() as tasks:
             loops = Loops(deps, tasks)
-            for kind in (seam.POOL, seam.POD, seam.DEPLOYMENT):
-                tasks.create_task(loops.follow(kind))
+            for kind, labels in WATCHED:
+                tasks.create_task(loops.follow(kind, labels))
 
 
 class Loops:
@@ -152,9 +159,9 @@ class Loops:
         self._wakes: dict[Ref, asyncio.Event] = {}
         self._news = PoolNews()
 
-    async def follow(self, kind: Kind) -> None:
-        """Turns changes of this kind into wake-ups, for ever."""
-        async for change in changes(self._deps.cluster, kind, re_list_s=self._deps.settings.re_list_s):
+    async def follow(self, kind: Kind, labels: Mapping[str, str]) -> None:
+        """Turns changes of these objects into wake-ups, for ever."""
+        async for change in changes(self._deps.cluster, kind, labels, re_list_s=self._deps.settings.re_list_s):
             if kind is seam.POOL:
                 self._pool_changed(_ref(change.object, name_of(change.object)), change)
             else:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from kvpool_api.manifest import at
 from pydantic import JsonValue
@@ -12,14 +12,16 @@ from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Expired,
 LOG = logging.getLogger(__name__)
 
 
-async def changes(cluster: Cluster, kind: Kind, *, re_list_s: float) -> AsyncIterator[Change]:
+async def changes(
+    cluster: Cluster, kind: Kind, labels: Mapping[str, str], *, re_list_s: float
+) -> AsyncIterator[Change]:
     """For ever. After any trouble all objects are listed anew and come as ADDED; what went meanwhile is not told."""
     while True:
         try:
-            listing = await cluster.list(kind, namespace=None, labels={})
+            listing = await cluster.list(kind, namespace=None, labels=labels)
             for item in listing.items:
                 yield Change("ADDED", item)
-            watched = cluster.watch(kind, namespace=None, labels={}, resource_version=listing.resource_version)
+            watched = cluster.watch(kind, namespace=None, labels=labels, resource_version=listing.resource_version)
             async for change in watched:
                 yield change
         except Expired:

@@ -198,6 +198,19 @@ async def test_an_engine_that_is_taken_away_is_made_again_at_once():
         await eventually(lambda: [uid_of(each) for each in engines(cluster)] not in ([], [uid_of(pod)]))
 
 
+async def test_a_router_that_becomes_ready_wakes_its_pool_and_a_pod_of_nobody_wakes_none():
+    cluster = StoreCluster()
+    async with operated(cluster):
+        await cluster.user_applies(replicas=0)
+        await eventually(lambda: condition(cluster, "RouterReady")["status"] == "False")
+        labels = {"kvpool.dev/pool": "unknown", "kvpool.dev/role": "engine"}
+        meta = {"name": "stray", "namespace": "default", "labels": labels}
+        stray = {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
+        cluster.store.apply({**stray, "spec": {"containers": [{"name": "c", "image": "i"}]}}, manager="m", force=True)
+        cluster.router_runs()
+        await eventually(lambda: condition(cluster, "RouterReady")["status"] == "True")
+
+
 async def test_a_pool_made_anew_while_its_loop_ends_is_run_by_that_loop():
     cluster = StoreCluster()
     await cluster.user_applies(replicas=1)
@@ -212,7 +225,7 @@ async def test_a_pool_made_anew_while_its_loop_ends_is_run_by_that_loop():
             return None
 
         cluster.refusing = refusing
-        following = tasks.create_task(loops.follow(seam.POOL))
+        following = tasks.create_task(loops.follow(seam.POOL, {}))
         await eventually(lambda: len(engines(cluster)) == 1)
         cluster.store.delete(Ref(seam.POOL, "default", "qwen"), uid=uid_of(cluster.pool()))
         await eventually(lambda: not loops._wakes)

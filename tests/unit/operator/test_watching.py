@@ -36,7 +36,7 @@ class Troubled(StoreCluster):
 async def heard(cluster, count, during=None):
     """The first `count` changes of pools as (type, name); `during` runs after the first."""
     told = []
-    async with asyncio.timeout(10), aclosing(changes(cluster, seam.POOL, re_list_s=0.001)) as news:
+    async with asyncio.timeout(10), aclosing(changes(cluster, seam.POOL, {}, re_list_s=0.001)) as news:
         async for change in news:
             told.append((change.type, name_of(change.object)))
             if len(told) == count:
