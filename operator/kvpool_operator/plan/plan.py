@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kvpool_operator.observed import Engine, Observed
-from kvpool_operator.plan.actions import Action, Plan
+from kvpool_operator.plan.actions import Action, ClearDraining, Plan
 from kvpool_operator.plan.broken import clear_broken, replacement_held_until
 from kvpool_operator.plan.capacity import Capacity
 from kvpool_operator.plan.children import tend_children
@@ -23,11 +23,13 @@ def plan(seen: Observed, settings: Settings, now: float, fresh_token: str) -> Pl
     """
     if seen.pool.metadata.deletion_timestamp is not None:
         return Plan((), None)
+    sized = tuple(Capacity(seen, settings, now).actions())
+    called_back = {action.uid for action in sized if isinstance(action, ClearDraining)}
     actions: tuple[Action, ...] = (
         *tend_children(seen, settings, fresh_token),
-        *end_drained(seen, now),
+        *(action for action in end_drained(seen, now) if action.uid not in called_back),
         *clear_broken(seen, now),
-        *Capacity(seen, settings, now).actions(),
+        *sized,
         *admit_engines(seen, settings, now),
     )
     return Plan(actions, min(_times(seen, settings, now), default=None))

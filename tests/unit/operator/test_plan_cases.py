@@ -88,6 +88,7 @@ def test_demand_that_returns_takes_a_draining_engine_back():
     world = engines_of(World(pool(2)), serving(engine(0)), replace(serving(engine(1)), draining_since=T0))
     world.in_flight = {world.engines[1].name: 3}
     assert [type(action) for action in actions(world.observed())] == [ClearDraining]
+    assert [type(action) for action in actions(world.observed(), T0 + 300)] == [ClearDraining]
 
 
 def test_an_engine_that_is_outdated_is_not_taken_back():

@@ -91,6 +91,16 @@ def test_a_plan_follows_from_the_observation_alone(world):
 
 
 @given(worlds())
+def test_a_plan_does_not_contradict_itself(world):
+    for _ in range(8):
+        actions = planned(world).actions
+        fates = [a.name for a in actions if isinstance(a, ClearDraining | CreateEngine | DeleteEngine | MarkDraining)]
+        assert len(fates) == len(set(fates))
+        world.apply(actions)
+        world.live()
+
+
+@given(worlds())
 def test_each_action_has_its_reason(world):
     for _ in range(8):
         actions = planned(world).actions
