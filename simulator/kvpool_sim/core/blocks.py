@@ -35,12 +35,13 @@ def chained(tokens: array[int], block_tokens: int, known: list[Hash], salt: str 
 class BlockPool:
     """Blocks by number; which are free, which are cached, and who uses them.
 
-        free:    5 ─ 9 ─ 2 ─ 7 ...     least recently freed first; a cached block stays usable until it is taken again
+        free:    5 ─ 9 ─ 2 ─ 7 ...     those that hold nothing reusable, then the least recently freed; a cached block
+                                       stays usable until it is taken again
         cached:  hash -> {2, 8}        several blocks may hold the same content
         users:   block -> how many running requests hold it (0: it stands in `free`)
 
     Block 0 is vLLM's null block and never handed out. A freed request returns its blocks last to first, so the ends of
-    prompts are evicted before their beginnings.
+    prompts are evicted before their beginnings; a block that was never filled is of no use and goes to the front.
     """
 
     def __init__(self, blocks: int, block_tokens: int) -> None:
@@ -75,9 +76,12 @@ class BlockPool:
             found.append(next(iter(copies)))
         return found
 
-    def take(self, reused: Sequence[int], new: int) -> list[int] | None:
-        """`new` blocks beside the `reused` ones, all held from now on; None (and nothing held) if there are too few."""
-        if new > len(self._free) - sum(not self._users[block] for block in reused):
+    def take(self, reused: Sequence[int], new: int, later: int = 0) -> list[int] | None:
+        """`new` blocks beside the `reused` ones, all held from now on; None (and nothing held) if there are too few.
+
+        `later` blocks must be free beside them, but are not held.
+        """
+        if new + later > len(self._free) - sum(not self._users[block] for block in reused):
             return None
         for block in reused:
             if not self._users[block]:
@@ -103,10 +107,15 @@ class BlockPool:
 
     def release(self, blocks: Sequence[int]) -> None:
         """A request lets go of its blocks, given first to last."""
+        unfilled = []
         for block in reversed(blocks):
             self._users[block] -= 1
             if not self._users[block]:
                 self._free[block] = None
+                if block not in self._hash_of:
+                    unfilled.append(block)
+        for block in reversed(unfilled):
+            self._free.move_to_end(block, last=False)
 
     def reset(self) -> bool:
         """Forgets all cached content, if no request holds a block."""

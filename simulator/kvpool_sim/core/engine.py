@@ -93,8 +93,10 @@ class EngineCore:
     def schedule(self) -> Step | None:
         """The next step, or None when there is nothing to do."""
         step = Step(0.0, [])
+        preemptions = self.totals.preemptions
         budget = self._schedule_running(step, self._limits.max_num_batched_tokens)
-        self._schedule_waiting(step, budget)
+        if self.totals.preemptions == preemptions:
+            self._schedule_waiting(step, budget)
         if not step.computed:
             return None
         step.duration_s = self._duration(step)
@@ -139,14 +141,18 @@ class EngineCore:
             budget -= count
 
     def _admit(self, request: EngineRequest, budget: int) -> int:
-        """Reuses what is cached and takes blocks for the first chunk; the chunk's tokens, 0 if blocks are short."""
+        """Reuses what is cached and takes blocks for the first chunk; the chunk's tokens, 0 if blocks are short.
+
+        Like vLLM (`scheduler_reserve_full_isl`): only where the whole prompt would fit, not just its first chunk.
+        """
         size = self._pool.block_tokens
         self._hash(request)
         reusable = request.hashes[: (len(request.tokens) - 1) // size]
         reused = self._pool.lookup(reusable)
         cached = len(reused) * size
         count = min(len(request.tokens) - cached, budget)
-        taken = self._pool.take(reused, -(-(cached + count) // size) - len(reused))
+        first, whole = -(-(cached + count) // size), -(-len(request.tokens) // size)
+        taken = self._pool.take(reused, first - len(reused), later=whole - first)
         if taken is None:
             return 0
         request.blocks = reused + taken
