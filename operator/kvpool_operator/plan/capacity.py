@@ -49,7 +49,8 @@ class Capacity:
         return self._why_old[engine.name] is not None
 
     def _fill(self, missing: int) -> Iterator[Action]:
-        returned = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)][:missing]
+        leaving = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)]
+        returned = sorted(leaving, key=self._worth, reverse=True)[:missing]
         for engine in returned:
             yield ClearDraining(engine.name, engine.uid, because("Undrained", "demand has returned"))
         wanted = missing - len(returned) - held_back(self._seen, self._now)
@@ -93,9 +94,9 @@ class Capacity:
             manifest = engine_pod(self._seen.pool, slot, self._revision)
             yield CreateEngine(name_of(manifest), manifest, reason)
 
-    def _worth(self, engine: Engine) -> tuple[bool, bool, int, int, str]:
-        """Least first: outdated, not serving, little in flight, little cached; the name decides between equals."""
+    def _worth(self, engine: Engine) -> tuple[bool, int, int, str]:
+        """Least first: not serving, little in flight, little cached; the name decides between equals."""
         workers = [worker for router in self._seen.routers for worker in router.workers_of(engine.name)]
         in_flight = sum(worker.in_flight for worker in workers)
         blocks = max((worker.blocks for worker in workers), default=0)
-        return (not self._is_old(engine), engine.available, in_flight, blocks, engine.name)
+        return (engine.available, in_flight, blocks, engine.name)
