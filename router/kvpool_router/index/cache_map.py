@@ -54,6 +54,7 @@ class Size(NamedTuple):
     """What the runs' tokens take, once for all who share them."""
     predictions: int
     namespaces: int
+    workers: int
 
 
 class CacheMap:
@@ -135,7 +136,7 @@ class CacheMap:
         """Walks the whole index."""
         nodes = self._runs.by_id.values()
         tokens = sum(len(node.tokens) for node in nodes)
-        return Size(len(nodes), tokens, len(self._predictions), self._runs.namespaces)
+        return Size(len(nodes), tokens, len(self._predictions), self._runs.namespaces, self._everyone.bit_count())
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""

@@ -70,9 +70,9 @@ def test_a_prompt_sent_again_and_again_is_remembered_once():
     for turn in range(100):
         for prompt in ((1, 2), (1, 2, 3)):
             index.sent(A, tokens_of(prompt), PLAIN, turn / 10)
-    assert index.size() == (2, 3 * BLOCK_TOKENS * 4, 2, 1)
+    assert index.size() == (2, 3 * BLOCK_TOKENS * 4, 2, 1, 1)
     index.drop(A)
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 0)
 
 
 def test_a_fork_that_lost_its_branch_is_one_run_again():
@@ -84,14 +84,14 @@ def test_a_fork_that_lost_its_branch_is_one_run_again():
         index.apply(A, [stored(branch, fork), removed(branch, fork)])
     assert index.size().runs == 1
     index.apply(A, [removed(path)])
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 1)
 
 
 def test_a_namespace_without_blocks_is_forgotten():
     index = CacheMap(BLOCK_TOKENS, 10.0, None)
     for tenant in range(100):
         index.apply(A, [stored((1, 2), salt=f"tenant-{tenant}"), removed((1, 2), salt=f"tenant-{tenant}")])
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 1)
     assert index.blocks(A) == 0
 
 
@@ -115,4 +115,4 @@ def test_whoever_leaves_last_takes_the_tokens_along(order):
     index.apply(B, [stored((1, 2, 5))])
     for worker in (A, B)[::order]:
         index.drop(worker)
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 0)

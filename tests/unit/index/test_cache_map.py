@@ -87,6 +87,16 @@ def test_a_removal_in_the_middle_cuts_the_match_until_the_block_returns(index):
     assert cached(index, prompt(1, 2, 3, 4)) == {A: 4}
 
 
+def test_a_fork_leaves_each_worker_what_it_holds_before_and_after_it(index):
+    index.apply(A, [stored(1, 2, 3, 4, 5, 6)])
+    index.apply(B, [stored(1, 2, 3, 4), BlockRemoved([2])])
+    index.apply(A, [stored(9, parent=3)])
+    assert cached(index, prompt(1, 2, 3, 4, 5, 6)) == {A: 6, B: 1}
+    assert cached(index, prompt(1, 2, 3, 9)) == {A: 4, B: 1}
+    index.apply(B, [stored(2, parent=1)])
+    assert cached(index, prompt(1, 2, 3, 4, 5, 6)) == {A: 6, B: 4}
+
+
 def test_an_orphan_is_counted_and_gives_no_credit(index):
     assert index.apply(A, [stored(2, 3, parent=1)]) == Applied(orphaned=2)
     index.apply(B, [stored(1)])
@@ -241,6 +251,14 @@ def test_nothing_is_predicted_that_is_held_already(index):
     assert index.size().predictions == 0
 
 
+def test_a_prompt_sent_again_is_predicted_anew_and_holds_up_no_other(index):
+    for block, at in ((1, 0.0), (2, 5.0), (1, 9.0)):
+        index.sent(A, prompt(block), PLAIN, at)
+    assert index.match(prompt(2), PLAIN, 15.0)[A].predicted_tokens == 0
+    assert index.match(prompt(1), PLAIN, 15.0)[A].predicted_tokens == BLOCK
+    assert index.match(prompt(1), PLAIN, 19.0)[A].predicted_tokens == 0
+
+
 def test_predictions_end_even_if_nobody_asks(index):
     for second in range(100):
         index.sent(A, prompt(second, 1), PLAIN, float(second))
@@ -253,12 +271,12 @@ def test_a_dropped_worker_takes_all_its_predictions_along(index):
     index.apply(A, [stored(2)])
     assert index.size().predictions == 2
     index.drop(A)
-    assert index.size() == Size(0, 0, 0, 0)
+    assert index.size() == Size(0, 0, 0, 0, 0)
 
 
 def test_a_prompt_of_less_than_a_block_predicts_nothing(index):
     index.sent(A, tokens(1)[:-4], PLAIN, 0.0)
-    assert index.size() == Size(0, 0, 0, 0)
+    assert index.size() == Size(0, 0, 0, 0, 0)
 
 
 def test_the_least_recently_sent_prompt_leaves_the_history_first(index):

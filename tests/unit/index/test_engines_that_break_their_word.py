@@ -1,5 +1,6 @@
 """Events that contradict themselves or one another may cost their own engine credit; nothing else."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_oracle import BLOCK_TOKENS, tokens_of
@@ -41,7 +42,7 @@ def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, lo
     index.drop(LIAR)
     assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6)}
     index.drop(HONEST)
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 0)
 
 
 def test_a_block_under_two_hashes_loses_its_credit_with_the_first_and_has_no_children_then():
@@ -52,7 +53,7 @@ def test_a_block_under_two_hashes_loses_its_credit_with_the_first_and_has_no_chi
     assert index.match(tokens_of((0, 1, 9)), PLAIN, 0.0) == {}
     assert index.apply(LIAR, [BlockStored([5], 4, child, BLOCK_TOKENS)]) == Applied(orphaned=1)
     assert index.apply(LIAR, [BlockRemoved([3, 4])]) == Applied(removed=2)
-    assert index.size() == (0, 0, 0, 0)
+    assert index.size() == (0, 0, 0, 0, 1)
 
 
 def test_a_hash_that_moves_takes_its_credit_along():
@@ -70,4 +71,12 @@ def test_a_hash_that_moves_is_one_copy_again():
     for block in (first, first, second):
         index.apply(LIAR, [BlockStored([7], None, block, BLOCK_TOKENS)])
     index.apply(LIAR, [BlockRemoved([7])])
+    assert (index.blocks(LIAR), index.match(tokens_of((1, 9)), PLAIN, 0.0)) == (0, {})
+
+
+def test_a_block_that_turns_out_to_be_text_is_one_copy_again():
+    index = CacheMap(BLOCK_TOKENS, 1.0, None)
+    text = BlockStored([7], None, TokenIds(tokens_of((1,))), BLOCK_TOKENS)
+    image = msgspec.structs.replace(text, extra_keys=[(("image", 0),)])
+    index.apply(LIAR, [image, image, text, BlockRemoved([7])])
     assert (index.blocks(LIAR), index.match(tokens_of((1, 9)), PLAIN, 0.0)) == (0, {})
