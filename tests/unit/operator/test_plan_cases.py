@@ -281,3 +281,17 @@ def test_the_engine_with_the_least_in_flight_and_cached_leaves_first():
     states = [worker_state(names[0], in_flight=2), worker_state(names[1], blocks=9), worker_state(names[2], blocks=3)]
     found = actions(replace(world.observed(), routers=(router(states),)))
     assert [(type(action), action.name) for action in found] == [(MarkDraining, names[2])]
+
+
+def test_an_engine_that_does_not_serve_yet_leaves_before_an_idle_one_that_does():
+    world = engines_of(World(pool(1)), serving(engine(0)), engine(1))
+    assert [action.name for action in actions(world.observed())] == [world.engines[1].name]
+
+
+def test_of_two_that_leave_the_warmer_one_is_called_back():
+    leaving = [replace(serving(engine(slot)), draining_since=T0) for slot in (0, 1)]
+    world = engines_of(World(pool(1)), *leaving)
+    for warm, cold in (leaving, leaving[::-1]):
+        states = [worker_state(warm.name, blocks=9), worker_state(cold.name, blocks=1)]
+        found = actions(replace(world.observed(), routers=(router(states),)), kind=ClearDraining)
+        assert [action.name for action in found] == [warm.name]
