@@ -5,10 +5,12 @@ import sys
 
 import uvloop
 
-from kvpool_sim.process import serve
+from kvpool_sim.process import AddressRefused, serve
 from kvpool_sim.settings import SettingsError, parse
 
 EXIT_USAGE = 2
+EXIT_ADDRESS = 98
+"""The number of EADDRINUSE, so that who starts engines can tell a taken port from a wrong argument."""
 
 
 def main() -> int:
@@ -17,6 +19,9 @@ def main() -> int:
         if ignored:
             sys.stderr.write(f"a simulated engine has no use for {' '.join(ignored)}\n")
         uvloop.run(serve(settings))
+    except AddressRefused as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_ADDRESS
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 import zmq
@@ -19,6 +20,11 @@ from kvpool_sim.vocabulary import Vocabulary
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 60
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class AddressRefused(SettingsError):
+    """The address to listen on is in use, or not this machine's."""
 
 
 def build_drivers(settings: Settings, vocabulary: Vocabulary) -> list[Driver]:
@@ -35,9 +41,9 @@ def _driver(settings: Settings, vocabulary: Vocabulary, rank: int) -> Driver:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT, then lets requests end for the shutdown timeout.
+    """Runs until SIGTERM or SIGINT, then takes no more connections and lets requests end for the shutdown timeout.
 
-    Raises SettingsError: an address is taken.
+    Raises AddressRefused.
     """
     await asyncio.sleep(settings.start_delay_s)
     vocabulary = Vocabulary()
@@ -54,7 +60,9 @@ async def _start(driver: Driver, settings: Settings, ending: contextlib.AsyncExi
         try:
             driver.publisher.start()
         except zmq.ZMQError as error:
-            raise SettingsError(f"the KV event endpoints on {settings.host} cannot be bound: {error}") from error
+            endpoints = f"the KV event endpoints of {settings.host}"
+            mend = "stop what uses them, or name others in --kv-events-config"
+            raise AddressRefused(f"{endpoints} cannot be bound: {error}; {mend}") from error
         ending.push_async_callback(driver.publisher.close)
     stepping = asyncio.create_task(driver.run())
     ending.push_async_callback(_ended, stepping)
@@ -65,8 +73,23 @@ async def _ended(stepping: asyncio.Task[None]) -> None:
     await asyncio.gather(stepping, return_exceptions=True)
 
 
+class _Server(uvicorn.Server):
+    """Ends when told to, and leaves it at that: uvicorn would raise the signal once more, so that it kills the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for name in _SIGNALS:
+            loop.add_signal_handler(name, self.handle_exit, name, None)
+        try:
+            yield
+        finally:
+            for name in _SIGNALS:
+                loop.remove_signal_handler(name)
+
+
 def _http(settings: Settings, server: EngineServer) -> uvicorn.Server:
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(
             only_http(server),
             lifespan="off",
@@ -99,5 +122,6 @@ def _bound(settings: Settings) -> socket.socket:
         listening.bind((settings.host, settings.port))
     except OSError as error:
         listening.close()
-        raise SettingsError(f"{settings.host}:{settings.port} cannot be bound: {error.strerror}") from error
+        mend = "stop what uses it, or choose another --host or --port"
+        raise AddressRefused(f"{settings.host}:{settings.port} cannot be bound: {error.strerror}; {mend}") from error
     return listening
