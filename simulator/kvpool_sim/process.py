@@ -60,7 +60,7 @@ async def _start(driver: Driver, settings: Settings, ending: contextlib.AsyncExi
         try:
             driver.publisher.start()
         except zmq.ZMQError as error:
-            endpoints = f"the KV event endpoints of {settings.host}"
+            endpoints = f"the KV event endpoints on {settings.host}"
             mend = "stop what uses them, or name others in --kv-events-config"
             raise AddressRefused(f"{endpoints} cannot be bound: {error}; {mend}") from error
         ending.push_async_callback(driver.publisher.close)
@@ -74,7 +74,7 @@ async def _ended(stepping: asyncio.Task[None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Ends when told to, and leaves it at that: uvicorn would raise the signal once more, so that it kills the process."""
+    """Ends when told to, with exit code 0: uvicorn would raise the signal once more, and die of it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
