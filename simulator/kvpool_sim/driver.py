@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kvpool_sim.core.engine import EngineCore
 from kvpool_sim.core.request import EngineRequest
@@ -12,27 +13,61 @@ from kvpool_sim.publisher import Publisher
 _KEPT_LATENESSES = 20_000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class News:
+    """New output tokens of one of an answer's requests: those from `begin` to before `end`."""
+
+    choice: int
+    begin: int
+    end: int
+
+
 class Running:
-    """A request in the engine and the mailbox of who waits for it."""
+    """The requests of one answer in the engine, and the mailbox of who waits for them.
 
-    request: EngineRequest
-    taken: int = 0
-    """Output tokens that the reader has had."""
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    One mailbox for all of them, so that the prompts of a batch are told as they advance and not one after another, and
+    a step wakes its reader once.
+    """
 
-    def notify(self) -> None:
-        self._wake.set()
+    def __init__(self, requests: Sequence[EngineRequest]) -> None:
+        self.requests = requests
+        self._taken = [0] * len(requests)
+        self._unfinished = len(requests)
+        self._only_end = False
+        self._waiting: asyncio.Future[None] | None = None
 
-    async def next_tokens(self) -> list[int]:
-        """Output tokens since the last call; empty once the request has ended and all were had."""
-        request = self.request
-        while request.output_tokens == self.taken and request.finished is None:
-            self._wake.clear()
-            await self._wake.wait()
-        tokens = request.tokens[request.prompt_tokens + self.taken :].tolist()
-        self.taken += len(tokens)
-        return tokens
+    def notify(self, request: EngineRequest) -> None:
+        """A request of these has a new token or has ended."""
+        self._unfinished -= request.finished is not None
+        waiting = self._waiting
+        if waiting is not None and not waiting.done() and not (self._only_end and self._unfinished):
+            waiting.set_result(None)
+
+    async def news(self) -> list[News]:
+        """What is new since the last call; empty once all requests have ended and all was told."""
+        while not (found := self._untold()) and self._unfinished:
+            await self._wait()
+        for each in found:
+            self._taken[each.choice] = each.end
+        return found
+
+    async def ended(self) -> None:
+        """Returns when all requests have ended; wakes for nothing else."""
+        self._only_end = True
+        while self._unfinished:
+            await self._wait()
+
+    def _untold(self) -> list[News]:
+        lengths = [request.output_tokens for request in self.requests]
+        return [
+            News(choice, begin, end)
+            for choice, (begin, end) in enumerate(zip(self._taken, lengths, strict=True))
+            if end > begin
+        ]
+
+    async def _wait(self) -> None:
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting
 
 
 class Driver:
@@ -50,22 +85,24 @@ class Driver:
         self._work = asyncio.Event()
         self.latenesses_s: deque[float] = deque(maxlen=_KEPT_LATENESSES)
 
-    def submit(self, request: EngineRequest) -> Running:
-        running = self._running[request] = Running(request)
-        self.core.submit(request)
+    def submit(self, requests: Sequence[EngineRequest]) -> Running:
+        """Queues the requests of one answer."""
+        running = Running(requests)
+        for request in requests:
+            self._running[request] = running
+            self.core.submit(request)
         self._work.set()
         return running
 
     def abort(self, running: Running) -> None:
-        """The client is gone. A request that has ended already is left as it is."""
-        self.core.abort(running.request)
-        self._running.pop(running.request, None)
+        """The client is gone. Requests that have ended already are left as they are."""
+        for request in running.requests:
+            self.core.abort(request)
+            self._running.pop(request, None)
 
     def reset_cache(self) -> bool:
-        """Forgets all cached blocks, if none is in use."""
-        done = self.core.pool.reset()
-        self._publish()
-        return done
+        """Forgets all cached blocks, if none is in use. Like vLLM, it is told with the events of the next step."""
+        return self.core.pool.reset()
 
     @property
     def in_flight(self) -> int:
@@ -77,7 +114,6 @@ class Driver:
         while True:
             step = self.core.schedule()
             if step is None:
-                self._publish()
                 self._work.clear()
                 await self._work.wait()
                 ends = time.monotonic()
@@ -93,7 +129,7 @@ class Driver:
     def _tell(self, request: EngineRequest) -> None:
         running = self._running.get(request)
         if running is not None:
-            running.notify()
+            running.notify(request)
             if request.finished is not None:
                 del self._running[request]
 

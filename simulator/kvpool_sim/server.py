@@ -15,7 +15,7 @@ from kvpool_sim.answers.responses import ResponsesShape
 from kvpool_sim.answers.shape import Choice, Heading, Shape, Usage
 from kvpool_sim.asks import Api, Ask, Reader
 from kvpool_sim.core.request import EngineRequest
-from kvpool_sim.driver import Driver, Running
+from kvpool_sim.driver import Driver, News, Running
 from kvpool_sim.faults import inflict
 from kvpool_sim.http import TEXT, Receive, Scope, Send, begin_stream, read_body, respond, until_gone
 from kvpool_sim.metrics import Metrics, quantile
@@ -119,61 +119,59 @@ class EngineServer:
             ask.max_tokens,
         )
         driver = self._driver(scope)
-        running = [driver.submit(_request(ask, prompt)) for prompt in ask.prompts]
+        running = driver.submit([_request(ask, prompt) for prompt in ask.prompts])
         shape = _SHAPES[api](heading, ask)
         work = self._stream(running, shape, send) if ask.stream else self._whole(running, shape, send)
         try:
             await until_gone(work, receive)
         finally:
-            for each in running:
-                driver.abort(each)
+            driver.abort(running)
 
-    async def _whole(self, running: Sequence[Running], shape: Shape, send: Send) -> None:
-        for each in running:
-            while await each.next_tokens():
-                pass
-        await respond(send, 200, shape.whole([self._choice(each) for each in running], self._usage(running)))
+    async def _whole(self, running: Running, shape: Shape, send: Send) -> None:
+        await running.ended()
+        await respond(send, 200, shape.whole(self._choices(running), self._usage(running)))
 
-    async def _stream(self, running: Sequence[Running], shape: Shape, send: Send) -> None:
-        first = await running[0].next_tokens()
+    async def _stream(self, running: Running, shape: Shape, send: Send) -> None:
+        news = await running.news()
         await begin_stream(send)
-        opening = shape.opening(self._usage(running, 0))
-        for index, each in enumerate(running):
-            tokens = first if index == 0 else await each.next_tokens()
-            while tokens:
-                body = opening + self._chunks(running, index, len(tokens), shape)
-                opening = b""
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-                tokens = await each.next_tokens()
-        last = shape.closing([self._choice(each) for each in running], self._usage(running))
+        written = [shape.opening(self._usage(running, 0))]
+        while news:
+            written += [self._chunk(running.requests[each.choice], each, shape) for each in news]
+            await send({"type": "http.response.body", "body": b"".join(written), "more_body": True})
+            written = []
+            news = await running.news()
+        last = shape.closing(self._choices(running), self._usage(running))
         await send({"type": "http.response.body", "body": last})
 
-    def _chunks(self, running: Sequence[Running], index: int, tokens: int, shape: Shape) -> bytes:
+    def _chunk(self, request: EngineRequest, news: News, shape: Shape) -> bytes:
         """One event for each new token: several where the reader was late."""
-        each = running[index]
-        request = each.request
-        before = sum(other.request.output_tokens for other in running[:index])
-        prompt = sum(other.request.prompt_tokens for other in running)
-        written = []
-        for number in range(each.taken - tokens, each.taken):
-            is_last = number + 1 == request.output_tokens and request.finished is not None
-            text = self._vocabulary.text(request.tokens[request.prompt_tokens + number])
-            usage = Usage(prompt, before + number + 1, None)
-            written.append(shape.token(index, text, request.finished if is_last else None, usage))
-        return b"".join(written)
+        first, prompt = request.prompt_tokens, request.prompt_tokens
+        ended_at = request.output_tokens if request.finished is not None else None
+        return b"".join(
+            shape.token(
+                news.choice,
+                self._vocabulary.text(token),
+                request.finished if number == ended_at else None,
+                Usage(prompt, number, None),
+            )
+            for number, token in enumerate(request.tokens[first + news.begin : first + news.end], news.begin + 1)
+        )
 
-    def _choice(self, running: Running) -> Choice:
-        request = running.request
-        text = "".join(map(self._vocabulary.text, request.tokens[request.prompt_tokens :]))
-        return Choice(text, request.finished or "length")
+    def _choices(self, running: Running) -> list[Choice]:
+        text = self._vocabulary.text
+        return [
+            Choice("".join(map(text, request.tokens[request.prompt_tokens :])), request.finished or "length")
+            for request in running.requests
+        ]
 
-    def _usage(self, running: Sequence[Running], completion: int | None = None) -> Usage:
-        requests = [each.request for each in running]
-        cached = sum(request.cached_tokens or 0 for request in requests)
+    def _usage(self, running: Running, completion: int | None = None) -> Usage:
+        requests = running.requests
+        told = self._settings.cached_tokens_in_usage
         return Usage(
             sum(request.prompt_tokens for request in requests),
             sum(request.output_tokens for request in requests) if completion is None else completion,
-            cached if self._settings.cached_tokens_in_usage else None,
+            sum(request.cached_tokens or 0 for request in requests) if told else None,
+            sum(request.created_cache_tokens(self._settings.block_size) for request in requests) if told else None,
         )
 
     def _driver(self, scope: Scope) -> Driver:

@@ -46,11 +46,13 @@ class MessagesShape:
 
 
 def _usage(usage: Usage) -> dict[str, int]:
-    """Cached tokens stand apart from `input_tokens`, as vLLM counts them."""
-    cached = usage.cached or 0
+    """Like vLLM: `input_tokens` are those neither read from the cache nor put into it; the others only if told."""
+    if usage.cached is None:
+        return {"input_tokens": usage.prompt, "output_tokens": usage.completion}
+    created = usage.created or 0
     return {
-        "input_tokens": usage.prompt - cached,
+        "input_tokens": usage.prompt - usage.cached - created,
         "output_tokens": usage.completion,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached,
+        "cache_creation_input_tokens": created,
+        "cache_read_input_tokens": usage.cached,
     }

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from kvpool_sim.answers.shape import DONE, FINGERPRINT, Choice, Heading, Usage, encode, event
 
-Details = dict[str, int | None]
-
 
 @dataclass(frozen=True, slots=True)
 class UsageRule:
@@ -16,12 +14,17 @@ class UsageRule:
     in_each: bool
 
 
-def usage_object(usage: Usage, details: Details) -> dict[str, object]:
+def usage_object(usage: Usage, *, tells_created: bool) -> dict[str, object]:
+    details = {
+        "cached_tokens": usage.cached,
+        "created_cache_tokens": usage.created if tells_created else None,
+        "multimodal_tokens": None,
+    }
     return {
         "prompt_tokens": usage.prompt,
         "total_tokens": usage.total,
         "completion_tokens": usage.completion,
-        "prompt_tokens_details": None if usage.cached is None else {"cached_tokens": usage.cached, **details},
+        "prompt_tokens_details": None if usage.cached is None else details,
         "completion_tokens_details": None,
     }
 
@@ -31,8 +34,8 @@ class _OpenAi(ABC):
 
     whole_object: str
     chunk_object: str
-    last_details: Details
-    """What the last chunk says of the prompt's tokens beside the cached ones; a plain answer says more."""
+    tells_created: bool
+    """Whether the tokens put into the cache are told beside the reused ones."""
 
     def __init__(self, heading: Heading, rule: UsageRule) -> None:
         self._heading = heading
@@ -52,7 +55,9 @@ class _OpenAi(ABC):
         if not self._rule.at_end:
             return DONE
         told = {"prompt_tokens": usage.prompt, "total_tokens": usage.total, "completion_tokens": usage.completion}
-        details = {} if usage.cached is None else {"cached_tokens": usage.cached, **self.last_details}
+        details = {} if usage.cached is None else {"cached_tokens": usage.cached}
+        if details and self.tells_created:
+            details["created_cache_tokens"] = usage.created or 0
         last = self._envelope | {"choices": [], "usage": told | ({"prompt_tokens_details": details} if details else {})}
         return event(last | {"system_fingerprint": FINGERPRINT}) + DONE
 
@@ -62,7 +67,7 @@ class _OpenAi(ABC):
             "choices": written,
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": usage_object(usage, {"created_cache_tokens": None, "multimodal_tokens": None}),
+            "usage": usage_object(usage, tells_created=self.tells_created),
         }
         return encode(answer | self._trailing())
 
@@ -73,7 +78,7 @@ class _OpenAi(ABC):
 class ChatShape(_OpenAi):
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
-    last_details: Details = {"created_cache_tokens": 0}  # noqa: RUF012 - never written
+    tells_created = True
 
     def opening(self, usage: Usage) -> bytes:
         first = b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null'
@@ -113,7 +118,7 @@ def _chat_choice(index: int, choice: Choice) -> dict[str, object]:
 class CompletionShape(_OpenAi):
     whole_object = "text_completion"
     chunk_object = "text_completion"
-    last_details: Details = {}  # noqa: RUF012 - never written
+    tells_created = False
 
     def opening(self, usage: Usage) -> bytes:
         return b""

@@ -89,7 +89,7 @@ def _text_part(text: str) -> Json:
 def _usage(usage: Usage) -> Json:
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached or 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached or 0, "cache_write_tokens": usage.created or 0},
         "output_tokens": usage.completion,
         "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0},
         "total_tokens": usage.total,

@@ -10,11 +10,15 @@ encode = msgspec.json.encode
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, over all its prompts. `cached` is None where the engine was not told to say it."""
+    """Tokens of one answer, over all its prompts, or of one choice while it is streamed.
+
+    `cached` and `created` (tokens that it put into the cache) are None where the engine was not told to say them.
+    """
 
     prompt: int
     completion: int
     cached: int | None
+    created: int | None = None
 
     @property
     def total(self) -> int:

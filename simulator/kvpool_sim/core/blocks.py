@@ -9,16 +9,19 @@ from hashlib import blake2b
 
 from kvpool_sim.core.events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
 
+_HASH_BYTES = 8
 Hash = int
 """Of a block and all before it: 64 bits. An engine's hashes are its own; nobody else need compute them."""
 
 
 def chain(parent: Hash | None, block: bytes, salt: str | None) -> Hash:
     """Hash of a block of tokens after `parent`; the salt enters the first block, and so all that follow."""
-    digest = blake2b(block, digest_size=8, key=b"" if parent is None else parent.to_bytes(8, "big"))
-    if parent is None and salt is not None:
-        digest.update(salt.encode())
-    return int.from_bytes(digest.digest(), "big")
+    if parent is not None:
+        before = parent.to_bytes(_HASH_BYTES, "big")
+    else:
+        # twice as long as a hash, so that no salt can pass for the block before
+        before = b"" if salt is None else blake2b(salt.encode(), digest_size=2 * _HASH_BYTES).digest()
+    return int.from_bytes(blake2b(before + block, digest_size=_HASH_BYTES).digest(), "big")
 
 
 def chained(tokens: array[int], block_tokens: int, known: list[Hash], salt: str | None) -> list[Hash]:
@@ -94,7 +97,7 @@ class BlockPool:
         blocks: Sequence[int],
         hashes: Sequence[Hash],
         parent: Hash | None,
-        tokens: Sequence[int],
+        tokens: array[int],
         salt: str | None,
     ) -> None:
         """These held blocks are full now: others may reuse them."""
@@ -103,7 +106,7 @@ class BlockPool:
             self._cached.setdefault(value, {})[block] = None
         first = None if parent is not None or salt is None else (salt,)
         extra = (first, *[None] * (len(blocks) - 1))
-        self._events.append(BlockStored(tuple(hashes), parent, tuple(tokens), extra))
+        self._events.append(BlockStored(tuple(hashes), parent, tokens.tolist(), extra))
 
     def release(self, blocks: Sequence[int]) -> None:
         """A request lets go of its blocks, given first to last."""

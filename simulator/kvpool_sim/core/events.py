@@ -1,5 +1,6 @@
 """What an engine says of its KV cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -9,7 +10,7 @@ class BlockStored:
 
     hashes: tuple[int, ...]
     parent: int | None
-    token_ids: tuple[int, ...]
+    token_ids: Sequence[int]
     extra_keys: tuple[tuple[str, ...] | None, ...]
 
 

@@ -37,6 +37,11 @@ class EngineRequest:
     def output_tokens(self) -> int:
         return len(self.tokens) - self.prompt_tokens
 
+    def created_cache_tokens(self, block_tokens: int) -> int:
+        """Prompt tokens that others may reuse because of this request, as vLLM counts them."""
+        whole = self.prompt_tokens // block_tokens * block_tokens
+        return whole - (self.cached_tokens or 0)
+
     @property
     def decoding(self) -> bool:
         """All but the newest token is computed."""
