@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kvpool_sim.core.engine import EngineCore
 from kvpool_sim.core.request import EngineRequest
@@ -13,8 +13,7 @@ from kvpool_sim.publisher import Publisher
 _KEPT_LATENESSES = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """New output tokens of one of an answer's requests: those from `begin` to before `end`."""
 
     choice: int
@@ -35,6 +34,7 @@ class Running:
         self._unfinished = len(requests)
         self._only_end = False
         self._waiting: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
     def notify(self, request: EngineRequest) -> None:
         """A request of these has a new token or has ended."""
@@ -45,29 +45,25 @@ class Running:
 
     async def news(self) -> list[News]:
         """What is new since the last call; empty once all requests have ended and all was told."""
-        while not (found := self._untold()) and self._unfinished:
-            await self._wait()
-        for each in found:
-            self._taken[each.choice] = each.end
-        return found
+        taken = self._taken
+        while True:
+            found = []
+            for choice, request in enumerate(self.requests):
+                end = request.output_tokens
+                if end > taken[choice]:
+                    found.append(News(choice, taken[choice], end))
+                    taken[choice] = end
+            if found or not self._unfinished:
+                return found
+            self._waiting = self._loop.create_future()
+            await self._waiting
 
     async def ended(self) -> None:
         """Returns when all requests have ended; wakes for nothing else."""
         self._only_end = True
         while self._unfinished:
-            await self._wait()
-
-    def _untold(self) -> list[News]:
-        lengths = [request.output_tokens for request in self.requests]
-        return [
-            News(choice, begin, end)
-            for choice, (begin, end) in enumerate(zip(self._taken, lengths, strict=True))
-            if end > begin
-        ]
-
-    async def _wait(self) -> None:
-        self._waiting = asyncio.get_running_loop().create_future()
-        await self._waiting
+            self._waiting = self._loop.create_future()
+            await self._waiting
 
 
 class Driver:

@@ -145,17 +145,14 @@ class EngineServer:
 
     def _chunk(self, request: EngineRequest, news: News, shape: Shape) -> bytes:
         """One event for each new token: several where the reader was late."""
-        first, prompt = request.prompt_tokens, request.prompt_tokens
-        ended_at = request.output_tokens if request.finished is not None else None
-        return b"".join(
-            shape.token(
-                news.choice,
-                self._vocabulary.text(token),
-                request.finished if number == ended_at else None,
-                Usage(prompt, number, None),
-            )
-            for number, token in enumerate(request.tokens[first + news.begin : first + news.end], news.begin + 1)
-        )
+        prompt, text = request.prompt_tokens, self._vocabulary.text
+        written = []
+        for number in range(news.begin, news.end):
+            is_last = request.finished is not None and number + 1 == request.output_tokens
+            usage = Usage(prompt, number + 1, None)
+            token = request.tokens[prompt + number]
+            written.append(shape.token(news.choice, text(token), request.finished if is_last else None, usage))
+        return written[0] if len(written) == 1 else b"".join(written)
 
     def _choices(self, running: Running) -> list[Choice]:
         text = self._vocabulary.text

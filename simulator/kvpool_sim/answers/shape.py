@@ -1,15 +1,14 @@
 """What each API's shape must be able to write."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer, over all its prompts, or of one choice while it is streamed.
 
     `cached` and `created` (tokens that it put into the cache) are None where the engine was not told to say them.
