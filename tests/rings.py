@@ -44,8 +44,7 @@ def covered(ring: str) -> Callable[[], None]:
 def vllm() -> None:
     from environment import prepare
 
-    python, model = prepare()
-    run(BIN / "pytest", "-q", "tests/vllm", KVPOOL_VLLM_PYTHON=str(python), KVPOOL_TINY_MODEL=str(model))
+    run(BIN / "pytest", "-q", "tests/vllm", KVPOOL_VLLM_PYTHON=str(prepare()))
 
 
 def vllm_is_here() -> bool:

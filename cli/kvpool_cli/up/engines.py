@@ -19,7 +19,9 @@ EngineName = Literal["sim", "vllm"]
 VLLM_SERVER = ("-m", "vllm.entrypoints.openai.api_server", "--model")
 """Takes what `vllm serve` takes, whose own script asks for a distribution named `vllm`, which CPU builds lack."""
 
-VLLM_ENV: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+VLLM_ENV: Mapping[str, str] = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "SPT_NOENV": "1"}
+"""The last keeps setproctitle from writing titles over the environment, by which processes that are left are found."""
+
 VLLM_CPU_ENV: Mapping[str, str] = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
