@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -22,13 +22,25 @@ _COMPLETION_TOKENS = 16
 """OpenAI's default of `max_tokens` for completions."""
 
 
+class _Message(msgspec.Struct):
+    """Of a conversation. Items of other kinds, such as function calls, have no role."""
+
+    role: str
+    content: str | list[str | dict[str, Any]] | None = None
+
+
+class _Item(msgspec.Struct):
+    role: str | None = None
+    content: str | list[str | dict[str, Any]] | None = None
+
+
 class _Form(msgspec.Struct):
     """Types of the fields that are read; all others pass."""
 
     model: str | None = None
     prompt: str | list[int | str | list[int]] | None = None
-    messages: list[dict[str, Any]] | None = None
-    input: str | list[dict[str, Any]] | None = None
+    messages: list[_Message] | None = None
+    input: str | list[_Item] | None = None
     instructions: str | None = None
     system: str | list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -38,6 +50,7 @@ class _Form(msgspec.Struct):
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     cache_salt: str | None = None
+    tokens: list[Annotated[int, msgspec.Meta(ge=0)]] | None = None
     stream: bool | None = None
 
 
@@ -79,7 +92,7 @@ class Reader:
 
     def prompts(self, api: Api, body: Body) -> list[array[int]]:
         """Token ids of each prompt of the body."""
-        _check(body)
+        check(body)
         match api:
             case "chat":
                 found = [self._chat(_required(body, "messages"), body)]
@@ -137,7 +150,8 @@ class Reader:
         return UsageRule(asked or self._force_usage, in_each or self._force_usage)
 
 
-def _check(body: Body) -> None:
+def check(body: Body) -> None:
+    """Raises Refusal: a field that is read has another type than it should."""
     try:
         msgspec.convert(body, _Form)
     except msgspec.ValidationError as error:

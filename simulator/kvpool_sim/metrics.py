@@ -21,7 +21,7 @@ _COUNTERS = {
     "vllm:prefix_cache_queries": "Prefix cache queries, in terms of number of queried tokens.",
     "vllm:prefix_cache_hits": "Prefix cache hits, in terms of number of cached tokens.",
     "vllm:prompt_tokens": "Number of prefill tokens processed.",
-    "vllm:prompt_tokens_cached": "Number of cached prompt tokens.",
+    "vllm:prompt_tokens_cached": "Number of cached prompt tokens (local + external).",
     "vllm:generation_tokens": "Number of generation tokens processed.",
     "vllm:num_preemptions": "Cumulative number of preemption from the engine.",
 }

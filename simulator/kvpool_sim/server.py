@@ -13,7 +13,7 @@ from kvpool_sim.answers.anthropic import MessagesShape
 from kvpool_sim.answers.openai import ChatShape, CompletionShape
 from kvpool_sim.answers.responses import ResponsesShape
 from kvpool_sim.answers.shape import Choice, Heading, Shape, Usage
-from kvpool_sim.asks import Api, Ask, Reader
+from kvpool_sim.asks import Api, Ask, Reader, check
 from kvpool_sim.core.request import EngineRequest
 from kvpool_sim.driver import Driver, News, Running
 from kvpool_sim.faults import inflict
@@ -101,7 +101,8 @@ class EngineServer:
         if path == "/tokenize":
             return self._tokenize(body)
         if path == "/detokenize":
-            return _json({"prompt": self._vocabulary.decode(body.get("tokens", []))})
+            check(body)
+            return _json({"prompt": self._vocabulary.decode(body.get("tokens") or [])})
         if path == "/sim/fault":
             inflict(self._drivers, body)
             return b"{}"
