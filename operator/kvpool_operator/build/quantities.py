@@ -1,7 +1,7 @@
 """Resource quantities as the API server writes them back, so that what is asked and what is read compare equal."""
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 _FORM = re.compile(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?")
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -30,18 +30,14 @@ def _binary(amount: Decimal) -> str:
     place = 0
     while place < len(_BINARY) - 1 and amount % 1024 == 0:
         amount, place = amount / 1024, place + 1
-    return f"{_whole(amount)}{_BINARY[place]}"
+    return f"{int(amount)}{_BINARY[place]}"
 
 
 def _decimal(amount: Decimal, style: str) -> str:
-    """By steps of a thousand; with the style `e` as an exponent instead of a suffix."""
+    """By steps of a thousand, none finer than a nano; with the style `e` as an exponent instead of a suffix."""
     if not amount:
         return "0"
-    exponent = next(e for e in sorted(_DECIMAL, reverse=True) if e == min(_DECIMAL) or not amount.scaleb(-e) % 1)
+    amount = amount.scaleb(9).to_integral_value(rounding=ROUND_CEILING).scaleb(-9)
+    exponent = next(e for e in sorted(_DECIMAL, reverse=True) if not amount.scaleb(-e) % 1)
     suffix = _DECIMAL[exponent] if style != "e" else f"e{exponent}" if exponent else ""
-    return f"{_whole(amount.scaleb(-exponent))}{suffix}"
-
-
-def _whole(amount: Decimal) -> str:
-    """The API server rounds up what is finer than it can say."""
-    return str(int(amount.to_integral_value(rounding="ROUND_CEILING")))
+    return f"{int(amount.scaleb(-exponent))}{suffix}"

@@ -1,5 +1,7 @@
 """Actions meet a cluster that does them, refuses them, or has gone further meanwhile."""
 
+import asyncio
+
 import pytest
 from kvpool_api import labels
 from kvpool_operator.act import Actor
@@ -102,4 +104,19 @@ async def test_a_cluster_that_cannot_answer_refuses_nothing(cluster, actor):
     cluster.refusing = lambda target: Unavailable("down")
     with pytest.raises(Unavailable):
         await actor.perform([ApplyChild(service_account(pool()), WHY), create(2)])
+    assert len(cluster.pods()) == 1
+
+
+async def test_nothing_is_still_under_way_when_the_end_is_told(cluster, actor):
+    first, apply = create(0), cluster.apply
+
+    async def slow_for_others(manifest, **how):
+        if name_of(manifest) != first.name:
+            await asyncio.sleep(0)
+        return await apply(manifest, **how)
+
+    cluster.apply = slow_for_others
+    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == first.name else None
+    with pytest.raises(Unavailable):
+        await actor.perform([first, create(1)])
     assert len(cluster.pods()) == 1

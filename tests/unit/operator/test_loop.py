@@ -14,7 +14,7 @@ from kvpool_operator.settings import Settings
 from pool_world import T0, router_state, worker_state
 from store_cluster import Routers, StoreCluster, writes_of
 
-QUICK = Settings(debounce_s=0.0, back_off_s=(0.001, 0.002), re_list_s=0.001, settle_s=0.01, refused_retry_s=0.01)
+QUICK = Settings(debounce_s=0.0, back_off_s=(0.001, 0.002), re_list_s=0.001, settle_s=0.01, refused_retry_s=0.02)
 
 
 def deps(cluster, routers=None, settings=QUICK):

@@ -14,7 +14,7 @@ from kvpool_operator.plan.actions import (
     MarkDraining,
     SetRoutable,
 )
-from kvpool_operator.plan.broken import KEPT, KEPT_S
+from kvpool_operator.plan.broken import KEPT, KEPT_S, unreplaced
 from kvpool_operator.plan.children import drift
 from kvpool_operator.plan.plan import POLL_S
 from pool_world import SETTINGS, T0, World, pod_manifest, pool, router, serving, silent_router, worker_state
@@ -186,6 +186,12 @@ def test_replacements_that_break_are_replaced_ever_later():
         assert len(actions(world.observed(), T0 + delay, CreateEngine)) == 1
 
 
+def test_nothing_is_held_back_once_all_that_broke_is_replaced():
+    world = engines_of(World(pool(1)), *chained(3), serving(engine(7, created_at=T0 + 20)))
+    assert actions(world.observed(), T0 + 20) == []
+    assert plan(world.observed(), SETTINGS, T0 + 20, "t").look_again_at is None
+
+
 def test_capacity_that_is_missing_for_another_reason_does_not_wait_for_broken_engines():
     world = engines_of(World(pool(4)), *chained(3), serving(engine(7)))
     assert len(actions(world.observed(), T0, CreateEngine)) == 2
@@ -295,3 +301,34 @@ def test_of_two_that_leave_the_warmer_one_is_called_back():
         states = [worker_state(warm.name, blocks=9), worker_state(cold.name, blocks=1)]
         found = actions(replace(world.observed(), routers=(router(states),)), kind=ClearDraining)
         assert [action.name for action in found] == [warm.name]
+
+
+def test_replacements_of_engines_that_break_together_are_held_back_together_and_counted_once():
+    first = [engine(slot, created_at=T0 - 100, failed_at=T0 - 20) for slot in range(3)]
+    second = [engine(slot + 3, created_at=T0 - 10, failed_at=T0) for slot in range(2)]
+    made_since = serving(replace(engine(5), created_at=T0 - 10))
+    world = engines_of(World(pool(3)), *first, *second, made_since)
+    assert actions(world.observed(), T0, CreateEngine) == []
+    assert len(actions(world.observed(), T0 + 5, CreateEngine)) == 2
+
+
+def test_one_newer_engine_stands_for_one_broken_one_only():
+    first = [engine(slot, created_at=T0 - 100, failed_at=T0 - 20) for slot in range(2)]
+    chained_to_them = engine(2, created_at=T0 - 10, failed_at=T0)
+    seen = engines_of(World(pool(2)), *first, chained_to_them).observed()
+    assert [each.name for each in unreplaced(seen)] == [first[1].name, chained_to_them.name]
+
+
+def test_what_was_made_in_the_second_in_which_another_broke_is_no_link():
+    """Times are whole seconds: it may as well have been there before."""
+    together = [engine(slot, created_at=T0, failed_at=T0) for slot in range(3)]
+    assert len(actions(engines_of(World(pool(3)), *together).observed(), T0, CreateEngine)) == 3
+
+
+def test_a_router_on_its_way_out_admits_no_engine():
+    ready = engine(0, containers_ready_since=T0)
+    leaving = replace(router([worker_state(ready.name, synced=False)], name="leaving"), terminating=True)
+    knows = router([worker_state(ready.name)])
+    seen = engines_of(World(pool(1)), ready).observed()
+    assert actions(replace(seen, routers=(leaving,)), kind=SetRoutable) == []
+    assert len(actions(replace(seen, routers=(leaving, knows)), kind=SetRoutable)) == 1
