@@ -140,5 +140,5 @@ def test_without_a_gpu_engines_share_the_machine_and_the_pools_own_settings_win(
 def test_with_a_gpu_and_a_model_of_the_hub_nothing_is_set_but_privacy():
     from_hub = InferencePool.model_validate({"metadata": {"name": "p"}, "spec": {"model": {"name": "m"}}})
     env = vllm_env([from_hub], gpu=True)
-    assert set(env) == {"VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"}
+    assert set(env) == {"VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "SPT_NOENV"}
     assert not set(env) & set(VLLM_CPU_ENV)
