@@ -63,7 +63,9 @@ def status(
 @app.command()
 def bench(
     trace: Annotated[Path | None, typer.Option(help="Mooncake-format trace to replay.", show_default=False)] = None,
-    profile: Annotated[Literal["shared-prefix"] | None, typer.Option(help="Generated load instead.")] = None,
+    profile: Annotated[
+        Literal["shared-prefix"] | None, typer.Option(help="Generated load; the default without --trace.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Trace: its first seconds; else 60.")] = None,
     speed: Annotated[float, typer.Option(min=0.001, help="Trace: how many times its speed.")] = 1.0,
     groups: Annotated[int, typer.Option(min=1, help="Profile: prompts of a group share a prefix.")] = 75,
@@ -93,7 +95,11 @@ def bench(
     from kvpool_cli.bench.workload import SharedPrefix
 
     shape = (groups, prompts_per_group, system_tokens, question_tokens, output_tokens)
-    generated = SharedPrefix(*shape, rate_per_s=rate, seconds=seconds or 60.0, arrivals=arrivals) if profile else None
+    generated = (
+        SharedPrefix(*shape, rate_per_s=rate, seconds=seconds or 60.0, arrivals=arrivals)
+        if profile or not trace
+        else None
+    )
     target = TargetOptions(url, model, admin_url, admin_token_file, block_size, api_key, request_timeout, run_folder)
     cut = Cut(seconds, speed)
     raise typer.Exit(bench(BenchOptions(target, trace, cut, generated, seed, vocabulary, as_json, plot)))

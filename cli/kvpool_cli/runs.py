@@ -76,8 +76,11 @@ class RunFolder:
         except (OSError, ValidationError):
             return None
 
-    def clear(self) -> None:
-        """The pool has ended: only its logs stay."""
+    def clear(self, pid: int) -> None:
+        """The pool that the process `pid` ran here has ended: only its logs stay. Another's record is left alone."""
+        record = self.record()
+        if record is not None and record.pid != pid and record.alive:
+            return
         for name in ("run.json", "pool.json", TOKEN_FILE):
             (self.path / name).unlink(missing_ok=True)
 

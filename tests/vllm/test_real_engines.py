@@ -6,21 +6,26 @@ Two engines start once for the module (about a minute on two cores); the last te
 import asyncio
 import json
 import os
+import shlex
 import signal
+import sys
 from array import array
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 from eventually import eventually
 from kvpool_api.wire import EventState
 from kvpool_router.requests.peek import peek
 from kvpool_router.tokens import hf_impl
-from up_process import ids, ready
+from up_process import clean_environment, ids, ready
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cpu-vllm.yaml"
 FOLDER = Path("/var/tmp/kvpool/tiny-llama")
 MODEL = "tiny-llama"
+LOAD = "example.kvpool.dev/load"
+EXPECTED = "example.kvpool.dev/expect-hit-percent-at-least"
 BLOCK = 32
 START_S = 240
 
@@ -99,7 +104,7 @@ def _of_responses(usage):
 
 
 async def test_the_pool_is_ready_and_both_engines_are_followed_exactly(pool):
-    assert await both_exact(pool)
+    await eventually(lambda: both_exact(pool))
     conditions = {each.type: each.status for each in pool.up.folder.pool().status.conditions}
     assert conditions["Ready"] == conditions["KVEventsFlowing"] == "True"
 
@@ -230,6 +235,21 @@ async def test_requests_at_the_same_time_spread_and_are_predicted_too(pool):
 
 def text(prompt):
     return TEXT, {"model": MODEL, "prompt": prompt, "max_tokens": 4}
+
+
+async def test_the_example_serves_its_load_with_the_hit_rate_that_it_promises(pool):
+    told = yaml.safe_load(EXAMPLE.read_text())["metadata"]["annotations"]
+    words = ("bench", *shlex.split(told[LOAD]), "--json", "--run-folder", str(pool.up.folder.path.parent))
+    pipe = asyncio.subprocess.PIPE
+    bench = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "kvpool_cli.main", *words, stdout=pipe, stderr=pipe, env=clean_environment()
+    )
+    said, complained = await bench.communicate()
+    assert bench.returncode == 0, complained.decode()
+    found = json.loads(said.splitlines()[-1])
+    assert found["errors"] == 0
+    assert found["hit_percent"] >= int(told[EXPECTED])
+    assert found["predicted_equals_cached_percent"] == 100
 
 
 FUNCTION = {"name": "weather", "description": "Tells the weather", "parameters": WEATHER}

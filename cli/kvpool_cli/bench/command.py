@@ -26,7 +26,7 @@ LEAST_VOCABULARY = RESERVED_IDS + 1000
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Either `trace` with `cut`, or `profile`."""
+    """Either `trace` with `cut`, or `profile`: never both."""
 
     target: TargetOptions
     trace: Path | None
@@ -82,8 +82,8 @@ def _exit_code(outcomes: list[Outcome], tally: Tally) -> int:
 
 
 def workload_of(options: BenchOptions) -> Workload:
-    if (options.trace is None) == (options.profile is None):
-        raise UserError("say what to send: either --trace FILE or --profile shared-prefix")
+    if options.trace is not None and options.profile is not None:
+        raise UserError("--trace and --profile name two loads; leave one out")
     if options.trace is not None:
         return replay(options.trace, options.cut, options.seed)
     assert options.profile is not None  # noqa: S101 - for the type checker

@@ -152,7 +152,7 @@ async def running_pools(manifests: Sequence[Manifest], setting: Setting) -> Asyn
         raise UserError(str(error), exit_code=FAILED) from None
     finally:
         for name in names:
-            RunFolder(setting.run_folder, name).clear()
+            RunFolder(setting.run_folder, name).clear(os.getpid())
     if failure is not None:
         raise failure
 

@@ -11,6 +11,9 @@ from kvpool_operator.manifests import condition, container_statuses
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
 
+KILLED = 137
+"""Exit code of a container that SIGKILL ended: 128 and the signal's number."""
+
 _LOG_CAUSES: Sequence[tuple[str, re.Pattern[str], str]] = (
     (
         "CudaOutOfMemory",
@@ -113,13 +116,15 @@ def _of_container(who: str, status: Manifest) -> Reason | None:
 def _of_end(who: str, ended: Manifest, restarts: object) -> Reason:
     if ended.get("reason") == "OOMKilled":
         return because("OOMKilled", f"{who}: the kernel killed it at its memory limit; raise the memory limit")
+    code = ended.get("exitCode")
+    if code == KILLED:
+        return because("Killed", f"{who}: killed by SIGKILL from outside, not by its memory limit; {restarts} restarts")
     words = as_text(ended.get("message"))
-    for code, pattern, mend in _LOG_CAUSES:
+    for known, pattern, mend in _LOG_CAUSES:
         found = pattern.search(words)
         if found is not None:
-            return because(code, f"{who}: {_line_with(words, found.start())}; {mend}")
-    told = f"{who}: ended with exit code {ended.get('exitCode')}, {restarts} restarts: {last_error_line(words)}"
-    return because("CrashLoop", told)
+            return because(known, f"{who}: {_line_with(words, found.start())}; {mend}")
+    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts} restarts: {last_error_line(words)}")
 
 
 def _why_ended(engine: Engine) -> Reason:

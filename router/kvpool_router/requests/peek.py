@@ -99,6 +99,8 @@ def peek(path: str, raw: bytes) -> InferenceRequest:
     """
     try:
         return _PEEKS[path](path, raw)
+    except UnicodeDecodeError:
+        raise Refusal(400, "The body is not valid UTF-8, as JSON has to be.") from None
     except msgspec.ValidationError as error:
         return _only_model(path, raw, str(error))
     except msgspec.DecodeError as error:
@@ -111,6 +113,8 @@ def _only_model(path: str, raw: bytes, why: str) -> InferenceRequest:
     try:
         found = _minimal.decode(raw)
         model = None if found.model is UNSET else decode_json(found.model)
+    except UnicodeDecodeError:
+        raise Refusal(400, "The body is not valid UTF-8, as JSON has to be.") from None
     except msgspec.DecodeError:
         raise Refusal(400, "The body must be a JSON object.") from None
     if model is not None and not isinstance(model, str):

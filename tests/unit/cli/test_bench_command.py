@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -109,7 +110,7 @@ def test_an_interrupted_run_reports_what_had_ended(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"profile": None}, "either --trace FILE or --profile"),
+        ({"trace": Path("some.jsonl")}, "--trace and --profile name two loads"),
         ({"vocabulary": 500}, "--vocabulary 500"),
     ],
 )

@@ -44,10 +44,11 @@ def test_help_is_quick():
 
 @pytest.mark.parametrize("name", ["kvpool", "kubectl-kvpool"])
 def test_a_users_error_is_one_line_under_the_commands_own_name(monkeypatch, capsys, name, tmp_path):
-    assert run(monkeypatch, "bench", "--run-folder", tmp_path, name=name) == 2
+    both = ("--trace", __file__, "--profile", "shared-prefix", "--url", "http://127.0.0.1:1", "--model", "m")
+    assert run(monkeypatch, "bench", "--run-folder", tmp_path, *both, name=name) == 2
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    assert shown.startswith(f"{name.replace('-', ' ')}: say what to send")
+    assert shown.startswith(f"{name.replace('-', ' ')}: --trace and --profile name two loads; leave one out")
 
 
 def test_a_failure_keeps_its_exit_code(monkeypatch, capsys):

@@ -45,7 +45,7 @@ def test_a_cleared_folder_holds_no_record_no_token_and_keeps_its_logs(tmp_path):
     folder.write_record(record(), "secret")
     folder.write_pool(POOL)
     folder.logs.mkdir()
-    folder.clear()
+    folder.clear(os.getpid())
     assert [path.name for path in folder.path.iterdir()] == ["logs"]
     assert folder.record() is None
     assert folder.pool() is None
@@ -54,3 +54,10 @@ def test_a_cleared_folder_holds_no_record_no_token_and_keeps_its_logs(tmp_path):
 def test_a_process_that_got_the_number_of_an_ended_one_is_not_the_pool(tmp_path):
     RunFolder(tmp_path, "qwen").write_record(record().model_copy(update={"pid_started": "1"}), "")
     assert running(tmp_path) == []
+
+
+def test_the_record_of_another_process_that_lives_is_left_alone(tmp_path):
+    folder = RunFolder(tmp_path, "qwen")
+    folder.write_record(record(), "secret")
+    folder.clear(os.getpid() + 1)
+    assert folder.record() is not None

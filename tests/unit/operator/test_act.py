@@ -112,7 +112,8 @@ async def test_nothing_is_still_under_way_when_the_end_is_told(cluster, actor):
 
     async def slow_for_others(manifest, **how):
         if name_of(manifest) != first.name:
-            await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
         return await apply(manifest, **how)
 
     cluster.apply = slow_for_others

@@ -52,6 +52,12 @@ def test_a_container_that_is_ready_again_is_not_blamed_for_its_past():
     assert cause(pod({**ended("CUDA out of memory"), "ready": True})) is None
 
 
+def test_a_killed_process_is_not_blamed_for_what_its_log_said_before():
+    found = cause(pod(ended("CUDA out of memory", code=137)))
+    assert found.code == "Killed"
+    assert "SIGKILL" in found.message
+
+
 def test_the_kernels_kill_and_the_gpus_lack_of_memory_are_told_apart():
     assert cause(pod(ended("CUDA out of memory", reason="OOMKilled", code=137))).code == "OOMKilled"
     found = cause(pod(ended("x\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\ny")))

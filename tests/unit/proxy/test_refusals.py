@@ -56,7 +56,13 @@ async def test_malformed_json_is_refused_in_the_shape_of_the_path() -> None:
 
 @pytest.mark.parametrize(
     ("body", "why"),
-    [(b"[]", "object"), (b'{"model": 3}', "'model' must be a string"), (b'{"messages":' + b"[" * 5000, "deep")],
+    [
+        (b"[]", "object"),
+        (b'{"model": 3}', "'model' must be a string"),
+        (b'{"messages":' + b"[" * 5000, "deep"),
+        (b'{"model": "\xff"}', "UTF-8"),
+        (b'{"prompt": 5, "model": "\xff"}', "UTF-8"),
+    ],
 )
 async def test_a_body_that_is_no_request_at_all_is_refused(body: bytes, why: str) -> None:
     async with door([]) as world, world.client.post(world.url + "/v1/chat/completions", data=body) as answer:
