@@ -10,7 +10,7 @@ RING ?=
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 5 minutes)
+demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 4 minutes)
 	$(PY) -m kvpool_cli.demo
 
 test: $(VENV)/dev ## Check and test; RING=unit|embedded|vllm|all installs what that ring needs and runs it alone
