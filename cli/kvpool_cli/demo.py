@@ -32,7 +32,7 @@ from kvpool_cli.bench.token_ids import TokenIds
 from kvpool_cli.bench.workload import Workload
 from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel
 from kvpool_cli.demo_scenarios import LABELS, STRATEGIES, Scenario, manifest, scenarios
-from kvpool_cli.errors import UserError
+from kvpool_cli.errors import INTERRUPTED, UserError
 from kvpool_cli.step_lateness import step_lateness_p99_ms
 from kvpool_cli.up.engines import programs
 from kvpool_cli.up.session import LocalPool, LocalPools, Setting, running_pools
@@ -42,7 +42,6 @@ READY_WITHIN_S = 60.0
 QUICK_SCALE = 0.1
 FIRST_PORT = 18_000
 VOCABULARY = 4000
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)

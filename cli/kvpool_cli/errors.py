@@ -2,6 +2,8 @@
 
 INVALID_INPUT = 2
 FAILED = 1
+INTERRUPTED = 130
+"""As shells count it: 128 and SIGINT's number."""
 
 
 class UserError(Exception):

@@ -6,9 +6,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from kvpool_cli.errors import UserError
-
-INTERRUPTED = 130
+from kvpool_cli.errors import INTERRUPTED, UserError
 
 app = typer.Typer(
     name="kvpool",

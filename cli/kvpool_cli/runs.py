@@ -12,7 +12,6 @@ from pathlib import Path
 from kvpool_api.pool import InferencePool
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-RUN_FOLDER = Path(".kvpool/run")
 TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
 
 

@@ -18,9 +18,8 @@ from kvpool_cli.bench.summary import summarize
 from kvpool_cli.bench.target import Destination, TargetOptions, resolve
 from kvpool_cli.bench.token_ids import RESERVED_IDS, Bodies, TokenIds
 from kvpool_cli.bench.workload import SharedPrefix, Workload, shared_prefix
-from kvpool_cli.errors import UserError
+from kvpool_cli.errors import INTERRUPTED, UserError
 
-INTERRUPTED = 130
 LEAST_VOCABULARY = RESERVED_IDS + 1000
 
 

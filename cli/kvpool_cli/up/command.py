@@ -10,7 +10,7 @@ from kvpool_api.crd import custom_resource_definition
 from kvpool_api.pool import InferencePool
 from kvpool_api.validation import Admission
 
-from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.errors import FAILED, INTERRUPTED, UserError
 from kvpool_cli.render import console
 from kvpool_cli.up.engines import EngineName, programs
 from kvpool_cli.up.manifests import read_pools
@@ -19,7 +19,6 @@ from kvpool_cli.up.session import LocalPools, Setting, running_pools
 from kvpool_cli.up.show import Shown, greeting, shown
 from kvpool_cli.view import PoolView
 
-INTERRUPTED = 130
 STOPS = (signal.SIGINT, signal.SIGTERM)
 REFRESH_S = 1.0
 REFRESH_UNTIL_READY_S = 0.25
