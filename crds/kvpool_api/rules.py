@@ -72,13 +72,18 @@ REFUSED_ARGUMENTS: Final = (
     ),
     _owned("--shutdown-timeout", "shutdown", "spec.drain.shutdownTimeoutSeconds"),
     _always_on("--enable-prompt-tokens-details", "enable[-_]prompt[-_]t"),
-    _always_on("--enable-force-include-usage", "enable[-_]force"),
     _always_on("--enable-scale-out", "enable[-_]scale"),
     _barred("--host", "host", "engines listen where their router looks for them"),
     _barred("--port", "port", f"engines serve on port {ENGINE_HTTP_PORT}"),
     _barred("--uds", "uds", "routers reach engines by TCP"),
     _barred("--ssl-*", "ssl", "routers speak plain HTTP to engines; end TLS in front of the router"),
     _barred("--api-key", "api[-_]key", "routers send engines no key"),
+    RefusedArgument(
+        "--enable-force-include-usage",
+        "(no-)?enable[-_]force",
+        "'--enable-force-include-usage' would put usage into every chunk of every stream; remove it: routers learn the"
+        " usage without it",
+    ),
     _barred("--headless", "headless", "an engine without an API serves no router"),
 )
 

@@ -14,9 +14,9 @@ from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
 from kvpool_router.requests.prompts import TokenIds
-from kvpool_router.requests.refusal import Dialect, Refusal, shortened
+from kvpool_router.requests.refusal import Refusal, shortened
 from kvpool_router.requests.request import InferenceRequest
-from kvpool_router.requests.usage import usage_of
+from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
 from kvpool_router.sse import EventStream
 from kvpool_router.tokens.protocol import Untokenizable
@@ -62,6 +62,8 @@ class Generation:
         body = await read_body(receive, scope["headers"], deps.max_body_bytes)
         request = peek(endpoint.path, body)
         self._check_model(request.model)
+        if request.hides_usage:
+            body = asking_for_usage(body)
         out = outgoing("POST", target_of(scope), scope["headers"], request_id.decode(), body)
         record = Record(request_id.decode(), arrived, deps.wall_clock(), endpoint.path, None)
         job = _Job(endpoint, request, request_id, out, record)
@@ -189,7 +191,7 @@ class Generation:
     async def _stream(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         deps, record, dialect = self._deps, job.record, job.endpoint.dialect
         now = deps.clock()
-        events = EventStream(dialect, drops_usage=dialect is Dialect.OPENAI and not job.request.include_usage)
+        events = EventStream(dialect, drops_usage=job.request.hides_usage)
         await begin(answer, events, job.request_id, send)
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at

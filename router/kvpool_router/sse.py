@@ -1,7 +1,7 @@
 """Server-sent events on their way through: passed on whole and unparsed, but for the one that holds the usage.
 
-The operator makes every engine report usage, which adds one last event, `"choices":[]`, to streams whose clients did
-not ask for it; that event is read and taken out. Every other event of such a stream passes as it came.
+Usage is asked for in every stream, which adds one last event, `"choices":[]`, where the client did not ask itself; that
+event is read and taken out. Every other event passes as it came.
 """
 
 from kvpool_router.requests.refusal import Dialect

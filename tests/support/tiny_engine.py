@@ -24,10 +24,8 @@ def chat_event(**fields: object) -> bytes:
 
 
 def chat_events(words: Sequence[str] = WORDS) -> list[bytes]:
-    """A chat stream as an engine sends it that is forced to include usage."""
-    told = [
-        chat_event(choices=[{"index": 0, "delta": {"content": word}}], usage={"prompt_tokens": 32}) for word in words
-    ]
+    """A chat stream as an engine sends it that is asked for usage."""
+    told = [chat_event(choices=[{"index": 0, "delta": {"content": word}}]) for word in words]
     return [*told, chat_event(choices=[], usage=USAGE), b"data: [DONE]\n\n"]
 
 

@@ -146,9 +146,10 @@ async def test_each_api_answers_plainly_and_as_a_stream(pool, path, body):
 async def test_the_last_chunk_with_usage_is_for_those_who_asked(pool, path, body):
     unasked, end = await lines(pool, path, body)
     assert end == "[DONE]"
-    assert all(each["choices"] for each in unasked)
+    assert all(each["choices"] and "usage" not in each for each in unasked)
     asked, _ = await lines(pool, path, {**body, "stream_options": {"include_usage": True}})
     assert asked[-1]["choices"] == []
+    assert all("usage" not in each for each in asked[:-1])
     assert cached_of(asked[-1]) == 0
     assert (await newest(pool)).cached_tokens == 0
 

@@ -30,7 +30,7 @@ def engine_arguments(pool: InferencePool, pod: str, files: ModelFiles) -> list[s
         *("--block-size", str(spec.engine.block_size)),
         *("--tensor-parallel-size", str(tensor_parallel_size(pool))),
         *("--kv-events-config", _kv_events_config(pool, pod)),
-        *("--enable-prompt-tokens-details", "--enable-force-include-usage", "--enable-scale-out"),
+        *("--enable-prompt-tokens-details", "--enable-scale-out"),
         *("--shutdown-timeout", str(spec.drain.shutdown_timeout_seconds)),
     ]
     if spec.engine.data_parallel_size > 1:

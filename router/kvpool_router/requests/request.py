@@ -7,17 +7,22 @@ from kvpool_router.requests.prompts import Prompt
 
 
 class InferenceRequest(NamedTuple):
-    """What was peeked from a body; the body itself goes on unchanged."""
+    """What was peeked from a body; the body itself goes on, with usage asked for where a stream's client did not."""
 
     path: str
     model: str | None
     """None where the client named none: the engine then takes its own."""
     stream: bool
     include_usage: bool
-    """The client asked for the usage chunk at a stream's end itself."""
+    """A stream reports its usage anyhow, and its client expects it: it asked, or its API always does."""
     prompts: tuple[Prompt, ...]
     max_output_tokens: int | None
     namespace: Namespace
     raw: bytes
     previous_response_id: str | None = None
     """A stored response that this one continues; only its engine has it."""
+
+    @property
+    def hides_usage(self) -> bool:
+        """Usage is asked for on the pool's own account, and kept from the client."""
+        return self.stream and not self.include_usage

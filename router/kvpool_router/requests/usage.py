@@ -1,9 +1,9 @@
-"""What an engine reports at the end of an answer, in each API's words."""
+"""What an engine reports at the end of an answer, in each API's words, and how it is asked to."""
 
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 
 class Usage(NamedTuple):
@@ -41,6 +41,21 @@ class _Answer(Struct):
 
 
 _answer = msgspec.json.Decoder(_Answer)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+
+_OPTIONS = b'{"include_usage":true}'
+_LAST_FIELD = b',"stream_options":' + _OPTIONS + b"}"
+
+
+def asking_for_usage(body: bytes) -> bytes:
+    """The body of a stream, a JSON object with at least one field, so that one event with the usage ends its answer.
+
+    All else stays as the client wrote it, byte for byte where it named no options of its own. The engine's own switch,
+    `--enable-force-include-usage`, is no substitute: it writes usage into every event of every stream.
+    """
+    if b'"stream_options"' in body:
+        return msgspec.json.encode(_fields.decode(body) | {"stream_options": Raw(_OPTIONS)})
+    return body[: body.rindex(b"}")] + _LAST_FIELD
 
 
 def usage_of(answer: bytes) -> Usage | None:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 
-from door_world import MODEL, door, until
+import pytest
+from door_world import MODEL, door, until, worker
+from sim_engine import sim_engine
 from tiny_engine import TinyEngine, answers, chat_events, dies, streams
 
 
@@ -40,8 +42,45 @@ async def test_usage_and_first_token_are_booked_for_the_decision() -> None:
         assert world.deps.load.in_flight(world.deps.roster.workers[0].id) == 0
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stream_options": None},
+        {"stream_options": {"include_usage": False, "continuous_usage_stats": True}},
+        {"stream_options": {"include_usage": True}},
+        {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+    ],
+)
+async def test_a_client_sees_the_usage_that_it_asked_for_as_if_it_had_asked_the_engine(
+    path: str, options: dict[str, object]
+) -> None:
+    body = {**chat(**options), "model": MODEL, "prompt": list(range(40)), "max_tokens": 3, "seed": 1}
+    async with sim_engine("--enable-prompt-tokens-details") as engine:
+        direct = await engine.stream(path, body)
+        async with door([worker("e0", engine.url)]) as world:
+            status, through = await world.post(path, body)
+            (record,) = await world.finished()
+    assert status == 200
+    assert [_shape(line) for line in through.decode().split("\n")] == [_shape(line) for line in direct.split("\n")]
+    assert record.usage is not None
+    assert record.usage.output_tokens == 3
+
+
+def _shape(line: str) -> object:
+    """An event's data without what differs from request to request."""
+    if not line.startswith("data: {"):
+        return line
+    event = json.loads(line.removeprefix("data: "))
+    usage = event.get("usage") or {}
+    usage.pop("prompt_tokens_details", None)
+    choices = [(choice["index"], choice["finish_reason"], list(choice)) for choice in event["choices"]]
+    return [name for name in event if name != "system_fingerprint"], choices, usage
+
+
 async def test_the_engine_gets_the_very_bytes_of_the_body_and_the_request_id() -> None:
-    raw = b'{ "model" : "tiny", "stream":true, "prompt":[1,2,3], "unknown":{"x":1} }'
+    raw = b'{ "model" : "tiny", "stream":true, "prompt":[1,2,3], "stream_options":{"include_usage":true}, "x":{"y":1} }'
     async with TinyEngine() as engine, door([engine]) as world:
         headers = {"X-Request-Id": "mine", "Content-Type": "application/json", "Authorization": "Bearer k"}
         async with world.client.post(world.url + "/v1/completions?a=b%20c", data=raw, headers=headers) as answer:
@@ -53,6 +92,15 @@ async def test_the_engine_gets_the_very_bytes_of_the_body_and_the_request_id() -
         assert seen.headers["x-request-id"] == "mine"
         assert seen.headers["authorization"] == "Bearer k"
         assert "x-data-parallel-rank" not in seen.headers
+
+
+async def test_a_stream_that_asks_for_no_usage_is_sent_on_with_that_one_field_more() -> None:
+    raw = b'{ "model" : "tiny", "stream":true, "prompt":[1,2,3] }\n'
+    async with TinyEngine() as engine, door([engine]) as world:
+        async with world.client.post(world.url + "/v1/completions", data=raw) as answer:
+            await answer.read()
+        (seen,) = engine.seen
+        assert seen.body == raw.rstrip(b"}\n") + b',"stream_options":{"include_usage":true}}'
 
 
 async def test_an_engine_that_dies_before_its_first_byte_is_replaced_by_another() -> None:

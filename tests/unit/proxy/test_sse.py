@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 from kvpool_router.requests.refusal import Dialect
-from kvpool_router.requests.usage import usage_of
+from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.sse import MAX_HELD_BYTES, EventStream
 from tiny_engine import chat_event, chat_events
 
@@ -65,3 +65,25 @@ def test_usage_is_read_in_each_apis_words_and_absent_where_there_is_none() -> No
     assert usage_of(json.dumps(responses).encode()) == (9, 0, 8)
     for none in (b"{}", b'{"usage": null}', b'{"usage": {}}', b"not json", b'{"response": {}}'):
         assert usage_of(none) is None
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.recursive(st.none() | st.text(max_size=9), st.lists, max_leaves=4)),
+    st.sampled_from(["", '"stream_options"', '{"stream_options":null}']),
+    st.none() | st.dictionaries(st.sampled_from(["include_usage", "x"]), st.booleans()),
+)
+def test_a_body_is_asked_for_usage_once_and_keeps_all_else(
+    more: dict[str, object], text: str, options: dict[str, bool] | None
+) -> None:
+    body = {"stream_options": options, **more, "prompt": text, "stream": True}
+    asked = json.loads(asking_for_usage(json.dumps(body, indent=1).encode()), object_pairs_hook=_unrepeated)
+    assert asked == {**body, "stream_options": {"include_usage": True}}
+    del body["stream_options"]
+    raw = json.dumps(body).encode() + b" \n"
+    asked = json.loads(asking_for_usage(raw), object_pairs_hook=_unrepeated)
+    assert asked == {**body, "stream_options": {"include_usage": True}}
+
+
+def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    assert len({name for name, _ in pairs}) == len(pairs)
+    return dict(pairs)
