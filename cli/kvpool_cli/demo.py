@@ -35,7 +35,8 @@ from kvpool_cli.demo_scenarios import LABELS, STRATEGIES, Scenario, manifest, sc
 from kvpool_cli.errors import INTERRUPTED, UserError
 from kvpool_cli.step_lateness import step_lateness_p99_ms
 from kvpool_cli.up.engines import programs
-from kvpool_cli.up.session import LocalPool, LocalPools, Setting, running_pools
+from kvpool_cli.up.pools import LocalPool, LocalPools, Setting
+from kvpool_cli.up.session import running_pools
 
 FOLDER = Path(".kvpool")
 READY_WITHIN_S = 60.0
@@ -112,8 +113,8 @@ async def _one_by_one(runs: Sequence[Coroutine[None, None, None]]) -> None:
 
 
 def destination(pool: LocalPool) -> Destination:
-    admin = AdminAccess(pool.admin_url, pool.token, pool.pool.spec.engine.block_size)
-    return Destination(Target(pool.url, pool.pool.spec.model.name), admin)
+    admin = AdminAccess(pool.door.admin_url, pool.door.token, pool.pool.spec.engine.block_size)
+    return Destination(Target(pool.door.url, pool.pool.spec.model.name), admin)
 
 
 def free_port() -> int:

@@ -3,7 +3,8 @@
 .kvpool/run/<pool>/run.json       who runs it and where it answers (RunRecord)
                    pool.json      the InferencePool with its status, renewed while it runs
                    admin-token    for the router's admin endpoint, readable by its owner alone
-                   logs/          one file a Pod
+                   up.lock        held by the process that runs it (`run_lock`)
+                   logs/          one file a Pod; all pools of a file have theirs in the first one's folder
 """
 
 import os
@@ -49,11 +50,18 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def lock_file(self) -> Path:
+        return self.path / "up.lock"
+
+    @property
     def token_file(self) -> Path:
         return self.path / TOKEN_FILE
 
-    def write_record(self, record: RunRecord, token: str) -> None:
+    def make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def write_record(self, record: RunRecord, token: str) -> None:
+        self.make()
         self.token_file.unlink(missing_ok=True)
         with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token)

@@ -117,13 +117,18 @@ def test_a_missing_vllm_is_one_line_with_the_mend(file, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-async def test_a_second_run_of_a_pool_is_refused_with_the_process_that_holds_it(file):
-    async with up(file, "--port", str(free_port(23_500)), "--quiet") as started:
-        await eventually(started.processes)
+async def test_a_pool_that_runs_is_not_taken_over_by_another_file_that_names_it_too(tmp_path):
+    both = write(tmp_path / "both.yaml", manifest("one", replicas=1), manifest("two", replicas=1))
+    others = write(tmp_path / "others.yaml", manifest("three", replicas=1), manifest("two", replicas=1))
+    async with up(both, "--port", str(free_port(23_500)), "--no-live", pool="two") as started:
+        await until_ready(started)
+        record = started.record
         words = ("--port", str(free_port(23_600)), "--run-folder", str(started.folder.path.parent))
-        ended = await asyncio.to_thread(kvpool, "up", str(file), *words)
+        ended = await asyncio.to_thread(kvpool, "up", str(others), *words)
         assert ended.returncode == 1
-        assert f"process {started.process.pid}" in ended.stderr
+        assert f"pool two is already run by process {started.process.pid} (kvpool up {both})" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert started.record == record
         await started.end()
 
 

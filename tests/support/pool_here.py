@@ -12,7 +12,8 @@ from kvpool_api.validation import Admission
 from kvpool_api.wire import RouterState, WorkerState
 from kvpool_cli.router_facts import read_router
 from kvpool_cli.up.engines import programs
-from kvpool_cli.up.session import FIELD_MANAGER, LocalPools, Setting, running_pools
+from kvpool_cli.up.pools import FIELD_MANAGER, LocalPools, Setting
+from kvpool_cli.up.session import running_pools
 from kvpool_operator.cluster import seam
 from up_process import MODEL, free_port
 
@@ -26,7 +27,7 @@ class PoolHere:
 
     @property
     def url(self) -> str:
-        return self.local.pools[0].url
+        return self.local.pools[0].door.url
 
     async def apply(self, manifest) -> None:
         """What `kubectl apply` of a changed manifest is to a cluster."""
@@ -47,7 +48,7 @@ class PoolHere:
 
     async def state(self) -> RouterState:
         pool = self.local.pools[0]
-        facts = await read_router(self.http, pool.admin_url, pool.token)
+        facts = await read_router(self.http, pool.door.admin_url, pool.door.token)
         assert facts.state is not None, facts.trouble
         return facts.state
 

@@ -15,7 +15,8 @@ from kvpool_cli.render import console
 from kvpool_cli.up.engines import EngineName, programs
 from kvpool_cli.up.manifests import read_pools
 from kvpool_cli.up.once_ready import run_command
-from kvpool_cli.up.session import LocalPools, Setting, running_pools
+from kvpool_cli.up.pools import LocalPools, Setting
+from kvpool_cli.up.session import running_pools
 from kvpool_cli.up.show import Shown, greeting, shown
 from kvpool_cli.view import PoolView
 
@@ -111,8 +112,8 @@ class _Watch:
     async def _run_command(self, command: str) -> int:
         first = self._local.pools[0]
         told = {
-            "KVPOOL_URL": first.url,
-            "KVPOOL_ADMIN_URL": first.admin_url,
+            "KVPOOL_URL": first.door.url,
+            "KVPOOL_ADMIN_URL": first.door.admin_url,
             "KVPOOL_ADMIN_TOKEN_FILE": str(first.folder.token_file),
             "KVPOOL_MODEL": first.pool.spec.model.name,
             "KVPOOL_BLOCK_SIZE": str(first.pool.spec.engine.block_size),
