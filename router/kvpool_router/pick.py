@@ -29,7 +29,10 @@ class PrefixMap(Protocol):
         """What each worker holds of a prompt, never all of it; workers that hold nothing may be left out."""
 
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
-        """The prompt goes to the worker, which will soon hold it."""
+        """The prompt goes to the worker, which will soon hold it: the next `match` must see that."""
+
+    def settle(self) -> None:
+        """Does now what `sent` put off; to be called once the client has its first byte."""
 
 
 class Holding(NamedTuple):

@@ -89,9 +89,12 @@ class CacheMap:
         self._everyone = 0
         self._eligible = 0
         """All seats that may give credit now."""
+        self._unbooked: list[tuple[WorkerId, bytes, Namespace, float]] = []
+        """Prompts sent and not yet in the layers; every method that could tell the difference books them first."""
 
     def apply(self, worker: WorkerId, events: Iterable[KvEvent]) -> Applied:
         """Applies events in the order in which the worker published them."""
+        self.settle()
         seat = self._seat(worker)
         applied = Applied()
         for event in events:
@@ -105,19 +108,28 @@ class CacheMap:
         return applied
 
     def sent(self, worker: WorkerId, tokens: bytes, namespace: Namespace, now: float) -> None:
-        """The prompt was sent to the worker, which will hold its whole blocks before long."""
-        if len(tokens) < self._block_bytes:
-            return
-        seat = self._seat(worker)
-        self._history.add(seat + _KNOWN, tokens, namespace)
-        if not self._is_held(seat, tokens, namespace):
-            self._predictions.add(seat + _EXPECTED, tokens, namespace, now)
+        """The prompt was sent to the worker, which will hold its whole blocks before long.
+
+        Only noted, since the request itself still waits to go out; the next question finds it booked.
+        """
+        if len(tokens) >= self._block_bytes:
+            self._unbooked.append((worker, tokens, namespace, now))
+
+    def settle(self) -> None:
+        """Books what was sent, at a moment when nobody waits, so that the next question need not."""
+        for worker, tokens, namespace, now in self._unbooked:
+            seat = self._seat(worker)
+            self._history.add(seat + _KNOWN, tokens, namespace)
+            if not self._is_held(seat, tokens, namespace):
+                self._predictions.add(seat + _EXPECTED, tokens, namespace, now)
+        self._unbooked.clear()
 
     def match(self, tokens: bytes, namespace: Namespace, now: float) -> dict[WorkerId, Held]:
         """The workers that could reuse something of the prompt.
 
         Never the whole prompt: an engine computes at least one token, so at most (tokens - 1) // block whole blocks.
         """
+        self.settle()
         self._predictions.expire(now)
         if not len(tokens) % self._block_bytes:
             tokens = tokens[: -self._block_bytes]
@@ -134,12 +146,14 @@ class CacheMap:
 
     def size(self) -> Size:
         """Walks the whole index."""
+        self.settle()
         nodes = self._runs.by_id.values()
         tokens = sum(len(node.tokens) for node in nodes)
         return Size(len(nodes), tokens, len(self._predictions), self._runs.namespaces, self._everyone.bit_count())
 
     def set_history(self, worker: WorkerId, tokens: int) -> None:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
+        self.settle()
         self._history.bound(self._seat(worker) + _KNOWN, tokens)
 
     def suspend(self, worker: WorkerId) -> None:
@@ -153,6 +167,7 @@ class CacheMap:
 
     def drop(self, worker: WorkerId) -> None:
         """Forgets the worker as if it had never been."""
+        self.settle()
         seat = self._seats.first(worker)
         if seat is None:
             return

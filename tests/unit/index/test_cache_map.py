@@ -227,6 +227,21 @@ def test_a_prediction_lasts_its_time_and_no_longer(index):
     assert index.size().predictions == 1
 
 
+def test_the_next_of_a_burst_sees_the_one_before_whether_or_not_it_is_settled(index):
+    for worker, settles in ((A, False), (B, True)):
+        index.sent(worker, prompt(1, 2), PLAIN, 0.0)
+        if settles:
+            index.settle()
+        assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[worker] == Held(0, 2 * BLOCK, 2 * BLOCK)
+
+
+def test_a_prompt_sent_to_a_worker_that_is_dropped_at_once_leaves_nothing(index):
+    index.sent(A, prompt(1, 2), PLAIN, 0.0)
+    index.drop(A)
+    index.settle()
+    assert index.size() == Size(0, 0, 0, 0, 0)
+
+
 def test_a_prediction_that_came_true_ends_so_that_an_eviction_is_believed(index):
     index.sent(A, prompt(1, 2, 3), PLAIN, 0.0)
     index.apply(A, [stored(1, 2)])

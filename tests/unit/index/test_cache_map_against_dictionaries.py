@@ -88,6 +88,10 @@ class World:
         self.index.sent(worker, tokens_of(path), namespace, self.now)
         self.oracle.sent(worker, namespace, path, self.now)
 
+    def settle(self, *_: object) -> None:
+        """Whenever it comes, no answer may change by it."""
+        self.index.settle()
+
     def bound(self, worker: WorkerId, _: Namespace, path: Path, start: int) -> None:
         self.index.set_history(worker, (len(path) + start) * BLOCK_TOKENS)
         self.oracle.bounded(worker, len(path) + start)
@@ -102,7 +106,15 @@ class World:
 
 Deed = Callable[[World, WorkerId, Namespace, Path, int], None]
 BUSY: tuple[Deed, ...] = (World.store, World.store, World.store, World.evict, World.remove, World.send, World.serve)
-RARE: tuple[Deed, ...] = (World.clear, World.drop, World.suspend, World.resume, World.bound, World.wait)
+RARE: tuple[Deed, ...] = (
+    World.clear,
+    World.drop,
+    World.suspend,
+    World.resume,
+    World.bound,
+    World.wait,
+    World.settle,
+)
 
 paths = st.lists(st.sampled_from((0, 0, 0, 1, 2)), min_size=1, max_size=9).map(tuple)
 deeds = st.tuples(
