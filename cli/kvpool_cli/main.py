@@ -1,5 +1,6 @@
 """The `kvpool` command (also `kubectl kvpool`). What a subcommand needs is imported when it runs, so help is quick."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -18,8 +19,14 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="YAML with one or more InferencePools.", show_default=False)]
-RunFolderOption = Annotated[Path, typer.Option(envvar="KVPOOL_RUN_FOLDER", help="Where running pools are recorded.")]
-DEFAULT_RUN_FOLDER = Path(".kvpool/run")
+RunFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KVPOOL_RUN_FOLDER",
+        help="Where running pools are recorded.",
+        show_default="XDG_RUNTIME_DIR/kvpool, else /tmp/kvpool-UID",
+    ),
+]
 
 
 @app.command()
@@ -37,25 +44,25 @@ def up(
         Path | None,
         typer.Option(envvar="KVPOOL_VLLM_PYTHON", help="Python that has vLLM, for --engine vllm.", show_default=False),
     ] = None,
-    run_folder: RunFolderOption = DEFAULT_RUN_FOLDER,
+    run_folder: RunFolderOption = None,
 ) -> None:
     """Run the pools of FILE on this machine until Ctrl-C."""
     from kvpool_cli.up.command import UpOptions, up
     from kvpool_cli.up.show import Shown
 
     shown: Shown = "quiet" if quiet else "live" if live else "lines"
-    raise typer.Exit(up(UpOptions(file, engine, port, once_ready, shown, timeout, vllm_python, run_folder)))
+    raise typer.Exit(up(UpOptions(file, engine, port, once_ready, shown, timeout, vllm_python, _given(run_folder))))
 
 
 @app.command()
 def status(
     pool: Annotated[str | None, typer.Argument(metavar="POOL", show_default=False)] = None,
-    run_folder: RunFolderOption = DEFAULT_RUN_FOLDER,
+    run_folder: RunFolderOption = None,
 ) -> None:
     """Say how the pools that `kvpool up` runs here are doing, and why. Exit 0: ready, 1: not, 2: there is none."""
     from kvpool_cli.status import status
 
-    raise typer.Exit(status(pool, run_folder))
+    raise typer.Exit(status(pool, _given(run_folder)))
 
 
 @app.command()
@@ -84,7 +91,7 @@ def bench(
     request_timeout: Annotated[float, typer.Option(min=1, help="Seconds for one request.")] = 600.0,
     plot: Annotated[Path | None, typer.Option(help="Plot of TTFT: .png or .svg.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    run_folder: RunFolderOption = DEFAULT_RUN_FOLDER,
+    run_folder: RunFolderOption = None,
 ) -> None:
     """Send open-loop load and report hit rate, TTFT (from the scheduled arrival), TPOT, throughput and errors."""
     from kvpool_cli.bench.command import BenchOptions, bench
@@ -98,7 +105,9 @@ def bench(
         if profile or not trace
         else None
     )
-    target = TargetOptions(url, model, admin_url, admin_token_file, block_size, api_key, request_timeout, run_folder)
+    target = TargetOptions(
+        url, model, admin_url, admin_token_file, block_size, api_key, request_timeout, _given(run_folder)
+    )
     cut = Cut(seconds, speed)
     raise typer.Exit(bench(BenchOptions(target, trace, cut, generated, seed, vocabulary, as_json, plot)))
 
@@ -117,6 +126,15 @@ def version() -> None:
     from importlib.metadata import version
 
     typer.echo(f"kvpool {version('kvpool')}")
+
+
+def _given(run_folder: Path | None) -> Path:
+    """The folder, or the user's own: the same one in every terminal."""
+    from tempfile import gettempdir
+
+    from kvpool_cli.run_place import default_run_folder
+
+    return run_folder or default_run_folder(os.environ, Path(gettempdir()), os.getuid())
 
 
 def run() -> NoReturn:

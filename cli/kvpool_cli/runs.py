@@ -1,10 +1,10 @@
 """Pools that run on this machine: what `kvpool up` leaves in a folder a pool, so that other terminals find it.
 
-.kvpool/run/<pool>/run.json       who runs it and where it answers (RunRecord)
-                   pool.json      the InferencePool with its status, renewed while it runs
-                   admin-token    for the router's admin endpoint, readable by its owner alone
-                   up.lock        held by the process that runs it (`run_lock`)
-                   logs/          one file a Pod; all pools of a file have theirs in the first one's folder
+<run folder>/<pool>/run.json      who runs it and where it answers (RunRecord)
+                    pool.json     the InferencePool with its status, renewed while it runs
+                    admin-token   for the router's admin endpoint, readable by its owner alone
+                    up.lock       held by the process that runs it (`run_lock`)
+                    logs/         one file a Pod; all pools of a file have theirs in the first one's folder
 """
 
 import os
