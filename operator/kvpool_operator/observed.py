@@ -32,6 +32,8 @@ class Engine:
     """It has passed the readiness gate, which is for good."""
     draining_since: float | None
     pod: Manifest
+    log: str = ""
+    """What its container wrote before it ended, where the Pod's own status does not hold the cause."""
 
     @property
     def active(self) -> bool:

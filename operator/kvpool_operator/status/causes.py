@@ -7,49 +7,18 @@ from kvpool_api.conditions import Reason
 from kvpool_api.labels import ENGINE_CONTAINER
 from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 
+from kvpool_operator.last_words import last_error
 from kvpool_operator.manifests import condition, container_statuses
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
+from kvpool_operator.status.log_causes import known_cause
 
 KILLED = 137
 """Exit code of a container that SIGKILL ended: 128 and the signal's number."""
+_WHO_KILLS = "by somebody, by a failed probe, or by a node that ran out of memory, but not at its own limit"
 
-_LOG_CAUSES: Sequence[tuple[str, re.Pattern[str], str]] = (
-    (
-        "CudaOutOfMemory",
-        re.compile(
-            r"CUDA out of memory|OutOfMemoryError|No available memory for the cache|less than desired GPU memory",
-            re.IGNORECASE,
-        ),
-        "give the engine more GPU memory, or lower --gpu-memory-utilization or --max-model-len in spec.engine.args",
-    ),
-    (
-        "KVCacheTooSmall",
-        re.compile(r"KV cache is needed, which is larger|larger than the (?:available|maximum).{0,40}KV cache"),
-        "lower --max-model-len in spec.engine.args, or give the engine more GPUs",
-    ),
-    (
-        "ModelAccessDenied",
-        re.compile(r"gated repo|401 Client Error|403 Client Error|Access to model .* is restricted", re.IGNORECASE),
-        "name a Secret with a token that may read it in spec.model.source.hub.secretRef",
-    ),
-    (
-        "ModelNotFound",
-        re.compile(
-            r"404 Client Error|Repository Not Found|is not a local folder and is not a valid model", re.IGNORECASE
-        ),
-        "check spec.model.name and spec.model.source",
-    ),
-    (
-        "UnrecognizedArguments",
-        re.compile(r"unrecognized arguments?:|error: argument ", re.IGNORECASE),
-        "mend spec.engine.args, or choose an image that knows them",
-    ),
-)
-
-_ERROR_LINE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .+)$", re.MULTILINE)
-_NO_CAUSE = "Engine core initialization failed"
-"""VLLM's parent process says only that its child has failed; the cause stands above."""
+_PASSING = frozenset({"Killed", "Evicted", "NodeLost", "CrashLoop", "Failed"})
+"""What a restart may mend, or what says little: a cause that somebody has to mend goes before it."""
 
 _WAITING_CAUSES = {
     "ImagePullBackOff": "check the image's name, and that the node may pull it",
@@ -69,16 +38,24 @@ def why_unwell(engine: Engine) -> Reason | None:
     if engine.lost_contact:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
-    return cause(engine.pod)
+    return cause(engine.pod, log=engine.log)
 
 
-def cause(pod: Manifest, main: str = ENGINE_CONTAINER) -> Reason | None:
-    """The first cause found in a Pod; `main` is the container that needs no naming."""
+def deepest(found: Sequence[Reason]) -> Reason | None:
+    """The first that somebody has to mend, else the first."""
+    return min(found, key=lambda reason: reason.code in _PASSING, default=None)
+
+
+def cause(pod: Manifest, main: str = ENGINE_CONTAINER, log: str = "") -> Reason | None:
+    """The first cause found in a Pod; `main` is the container that needs no naming, `log` what it wrote to its end.
+
+    Without a log the cause is looked for in the container's termination message, which holds the log's last 2 KiB.
+    """
     name = as_text(at(pod, ("metadata", "name")))
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return because("Unschedulable", f"{name}: {as_text(scheduled.get('message'))}")
-    return next(_container_causes(pod, name, main), None)
+    return next(_container_causes(pod, name, main, log), None)
 
 
 def quota_refusal(done: Sequence[Done]) -> Reason | None:
@@ -94,57 +71,53 @@ def _refusal(done: Done) -> Reason:
     return because("QuotaExceeded", f"{done.refused}; raise the namespace's ResourceQuota, or lower spec.replicas")
 
 
-def _container_causes(pod: Manifest, name: str, main: str) -> Iterator[Reason]:
+def _container_causes(pod: Manifest, name: str, main: str, log: str) -> Iterator[Reason]:
     init = [as_map(each) for each in as_list(at(pod, ("status", "initContainerStatuses")))]
     for status in (*init, *container_statuses(pod)):
         if status.get("ready") is not True:
             container = as_text(status.get("name"))
-            found = _of_container(name if container == main else f"{name} ({container})", status)
+            is_main = container == main
+            found = _of_container(name if is_main else f"{name} ({container})", status, log if is_main else "")
             if found is not None:
                 yield found
 
 
-def _of_container(who: str, status: Manifest) -> Reason | None:
+def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
     waiting = as_map(at(status, ("state", "waiting")))
-    code = as_text(waiting.get("reason"))
+    code, message = as_text(waiting.get("reason")), as_text(waiting.get("message"))
     if code in _WAITING_CAUSES:
-        return because(code, _sentence(f"{who}: {as_text(waiting.get('message'))}", _WAITING_CAUSES[code]))
+        return because(code, _sentence(f"{who}: {message}", _WAITING_CAUSES[code]))
+    if code == "ContainerCreating" and message:
+        return because("FailedMount", f"{who}: {message}; make what is missing, or mend its name in the spec")
     ended = as_map(at(status, ("state", "terminated"))) or as_map(at(status, ("lastState", "terminated")))
-    return _of_end(who, ended, restarts=status.get("restartCount") or 0) if ended else None
+    return _of_end(who, ended, _restarts(status), log or as_text(ended.get("message"))) if ended else None
 
 
-def _of_end(who: str, ended: Manifest, restarts: object) -> Reason:
+def _restarts(status: Manifest) -> str:
+    count = status.get("restartCount") or 0
+    return "not restarted yet" if count == 0 else "restarted once" if count == 1 else f"restarted {count} times"
+
+
+def _of_end(who: str, ended: Manifest, restarts: str, words: str) -> Reason:
     if ended.get("reason") == "OOMKilled":
-        return because("OOMKilled", f"{who}: the kernel killed it at its memory limit; raise the memory limit")
+        return because("OOMKilled", f"{who}: the kernel killed it at its memory limit, {restarts}; raise that limit")
     code = ended.get("exitCode")
     if code == KILLED:
-        return because("Killed", f"{who}: killed by SIGKILL from outside, not by its memory limit; {restarts} restarts")
-    words = as_text(ended.get("message"))
-    for known, pattern, mend in _LOG_CAUSES:
-        found = pattern.search(words)
-        if found is not None:
-            return because(known, f"{who}: {_line_with(words, found.start())}; {mend}")
-    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts} restarts: {last_error_line(words)}")
+        return because("Killed", f"{who}: killed by SIGKILL (exit code 137), {restarts}: {_WHO_KILLS}")
+    known = known_cause(words)
+    if known is not None:
+        named, said, mend = known
+        return because(named, f"{who}: {said}; {mend}")
+    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts}: {last_error(words)}")
 
 
 def _why_ended(engine: Engine) -> Reason:
     code = as_text(at(engine.pod, ("status", "reason")))
     words = as_text(at(engine.pod, ("status", "message")))
-    known = cause(engine.pod) if not code else None
+    known = cause(engine.pod, log=engine.log) if not code else None
     if known is not None:
         return known
     return because(code if _CAMEL_CASE.fullmatch(code) else "Failed", f"{engine.name}: {words or 'it ended for good'}")
-
-
-def last_error_line(words: str) -> str:
-    """The last line that names an error and its cause; the last line at all where there is none."""
-    errors = [line for line in _ERROR_LINE.findall(words) if _NO_CAUSE not in line]
-    return str(errors[-1]).strip() if errors else words.strip().rpartition("\n")[2] or "it said nothing"
-
-
-def _line_with(text: str, place: int) -> str:
-    start, end = text.rfind("\n", 0, place) + 1, text.find("\n", place)
-    return text[start : end if end >= 0 else len(text)].strip()
 
 
 def _sentence(told: str, mend: str) -> str:

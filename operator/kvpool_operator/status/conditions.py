@@ -11,7 +11,10 @@ from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.status.causes import cause, is_over_quota
-from kvpool_operator.status.workload import first_cause, workload_ready
+from kvpool_operator.status.workload import ENGINES_STARTING, first_cause, workload_ready
+
+ROUTERS_STARTING = "RoutersStarting"
+_STARTING = frozenset({ENGINES_STARTING, ROUTERS_STARTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Ver
         ConditionType.SCALING_ACTIVE: _false(because("Manual", "spec.replicas is set by hand")),
         ConditionType.PROGRESSING: _progressing(seen, done),
     }
-    found[ConditionType.READY] = _ready(found)
+    found[ConditionType.READY] = _ready(seen, found)
     found[ConditionType.DEGRADED] = _degraded(seen, done, found)
     return found
 
@@ -91,7 +94,7 @@ def _router_ready(seen: Observed) -> Verdict:
         return _false(because(why.code, f"{told}; {why.message}"))
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
-    return _false(because("RoutersStarting", "; ".join([told, *states[:1], *silent[:1]])))
+    return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
 
 
 def _events_flowing(seen: Observed) -> Verdict:
@@ -130,11 +133,18 @@ def _told(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _ready(found: Mapping[ConditionType, Verdict]) -> Verdict:
-    for kind in (ConditionType.ACCEPTED, ConditionType.ROUTER_READY, ConditionType.WORKLOAD_READY):
-        if found[kind].status != "True":
-            return _false(found[kind].reason)
-    return _true("Ready", found[ConditionType.WORKLOAD_READY].reason.message)
+def _ready(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
+    """Not ready for the deepest cause: routers wait for engines, so that they wait is only a symptom.
+
+    That something starts says little, so any other reason goes before it: a refusal, then what is wrong with engines,
+    then what is wrong with routers.
+    """
+    kinds = (ConditionType.ACCEPTED, ConditionType.WORKLOAD_READY, ConditionType.ROUTER_READY)
+    unmet = [found[kind].reason for kind in kinds if found[kind].status != "True"]
+    if unmet:
+        return _false(next((reason for reason in unmet if reason.code not in _STARTING), unmet[0]))
+    serves = found[ConditionType.WORKLOAD_READY].reason
+    return _true("Ready" if seen.pool.spec.replicas else serves.code, serves.message)
 
 
 def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType, Verdict]) -> Verdict:

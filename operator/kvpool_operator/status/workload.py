@@ -1,4 +1,4 @@
-"""Whether enough engines serve, and what is in the way if not."""
+"""Whether enough engines serve, what that means for requests, and what is in the way if not."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,9 @@ from kvpool_operator.manifests import container_statuses
 from kvpool_operator.observed import Engine, Observed
 from kvpool_operator.plan.actions import Done, because
 from kvpool_operator.plan.broken import unreplaced
-from kvpool_operator.status.causes import quota_refusal, why_unwell
+from kvpool_operator.status.causes import deepest, quota_refusal, why_unwell
+
+ENGINES_STARTING = "EnginesStarting"
 
 
 def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
@@ -17,23 +19,64 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
 
     A raised `replicas` alone does not take it away: what served before serves still.
     """
-    desired = seen.pool.spec.replicas
-    fewest = max(desired - seen.pool.spec.rollout.max_unavailable, min(desired, 1))
-    available = seen.available
-    told = f"{available} of {desired} engines serve"
-    if available >= fewest or (available and _was_ready(seen) and not _lost_some(seen)):
-        return True, because("EnginesServe" if desired else "ScaledToZero", told)
+    desired, available = seen.pool.spec.replicas, seen.available
+    if not desired:
+        return True, because("ScaledToZero", _nothing_wanted(seen))
+    if available >= desired:
+        return True, because("EnginesServe", _routable(seen))
     trouble = first_cause(seen, done)
-    if trouble is not None:
-        return False, because(trouble.code, f"{told}; {trouble.message}")
-    return False, because("EnginesStarting", f"{told}; {_starting(seen)}")
+    rest = trouble.message if trouble else _starting(seen)
+    if available >= _fewest(seen):
+        return True, because("EnginesServe", f"{_routable(seen)}, which is enough ({_needed(seen)}); {rest}")
+    if available and _was_ready(seen) and not _lost_some(seen):
+        return True, because("EnginesServe", f"{_routable(seen)}, as many as before it was scaled up; {rest}")
+    code = trouble.code if trouble else ENGINES_STARTING
+    return False, because(code, f"{_routable(seen)} ({_needed(seen)}); {_traffic(seen)}; {rest}")
 
 
 def first_cause(seen: Observed, done: Sequence[Done]) -> Reason | None:
-    """The first thing that keeps an engine from serving; None while all start as they should."""
+    """What keeps an engine from serving, the deepest cause there is; None while all start as they should."""
     unwell = [engine for engine in seen.engines if engine.kept and not engine.available]
     found = (why_unwell(engine) for engine in (*unwell, *unreplaced(seen)))
-    return next((why for why in found if why is not None), None) or quota_refusal(done)
+    return deepest([why for why in found if why is not None]) or quota_refusal(done)
+
+
+def _nothing_wanted(seen: Observed) -> str:
+    leaving = sum(engine.active for engine in seen.engines)
+    ends = f" ({leaving} still to end)" if leaving else ""
+    return f"spec.replicas is 0, so there is no engine{ends} and requests are answered with 503; raise it to serve"
+
+
+def _routable(seen: Observed) -> str:
+    desired, available = seen.pool.spec.replicas, seen.available
+    if available > desired:
+        return f"{available} engines are routable, {desired} wanted"
+    return f"{available} of {desired} engines {'is' if desired == 1 else 'are'} routable"
+
+
+def _fewest(seen: Observed) -> int:
+    spec = seen.pool.spec
+    return max(spec.replicas - spec.rollout.max_unavailable, 1)
+
+
+def _needed(seen: Observed) -> str:
+    spec, fewest = seen.pool.spec, _fewest(seen)
+    if fewest == spec.replicas - spec.rollout.max_unavailable:
+        return f"{_count(fewest)} needed: desired {spec.replicas} less maxUnavailable {spec.rollout.max_unavailable}"
+    return f"{_count(fewest)} needed at least"
+
+
+def _count(number: int) -> str:
+    return "1 is" if number == 1 else f"{number} are"
+
+
+def _traffic(seen: Observed) -> str:
+    """What it means for whoever sends requests."""
+    if not seen.available:
+        return "no request can be served"
+    if not any(router.ready and not router.terminating for router in seen.routers):
+        return "no router is ready to send them requests"
+    return "traffic is served by this one" if seen.available == 1 else f"traffic is served by these {seen.available}"
 
 
 def _was_ready(seen: Observed) -> bool:
@@ -47,17 +90,22 @@ def _lost_some(seen: Observed) -> bool:
 
 
 def _starting(seen: Observed) -> str:
+    """Why engines without any trouble do not serve yet."""
     loading = [engine for engine in seen.engines if engine.kept and engine.containers_ready_since is None]
     unknown = [e.name for e in seen.engines if e.kept and e.containers_ready_since is not None and not e.routable]
     if loading:
         return _stage(loading[0], seen.pool.spec.engine.startup_timeout_seconds)
-    return f"routers have yet to learn the cache of {unknown[0]}" if unknown else "none exists yet"
+    if unknown:
+        return f"routers have yet to learn the cache of {unknown[0]}"
+    return f"{len(seen.kept)} exist so far" if seen.kept else "none exists yet"
 
 
 def _stage(engine: Engine, limit_s: int) -> str:
     """How far the engine is; by times that stand still, so that waiting alone changes no status."""
     states = [as_map(status.get("state")) for status in container_statuses(engine.pod)]
     started = next((at(state, ("running", "startedAt")) for state in states if "running" in state), None)
+    if started is not None and engine.routable:
+        return f"{engine.name} has served and now fails its readiness probe"
     if started is not None:
         return f"{engine.name} has been loading since {as_text(started)} and has {limit_s} s"
     if states:

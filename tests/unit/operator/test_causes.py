@@ -6,7 +6,7 @@ import pytest
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, Done, because
-from kvpool_operator.status.causes import cause, is_over_quota, last_error_line, quota_refusal, why_unwell
+from kvpool_operator.status.causes import cause, deepest, is_over_quota, quota_refusal, why_unwell
 from pool_world import pod_manifest, pool
 
 WHY = because("Because", "")
@@ -44,7 +44,7 @@ def test_a_container_that_cannot_start_says_what_is_missing(code):
 
 def test_a_pod_that_starts_as_it_should_has_no_cause():
     assert cause(pod()) is None
-    assert cause(pod(waiting("ContainerCreating"))) is None
+    assert cause(pod(waiting("ContainerCreating", ""))) is None
     assert cause(pod({"name": "engine", "ready": False, "state": {"running": {}}})) is None
 
 
@@ -60,44 +60,52 @@ def test_a_killed_process_is_not_blamed_for_what_its_log_said_before():
 
 def test_the_kernels_kill_and_the_gpus_lack_of_memory_are_told_apart():
     assert cause(pod(ended("CUDA out of memory", reason="OOMKilled", code=137))).code == "OOMKilled"
-    found = cause(pod(ended("x\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\ny")))
+    found = cause(pod(ended("x\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\nINFO:     bye")))
     assert found.code == "CudaOutOfMemory"
     assert found.message.startswith("p: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB; ")
 
 
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("CudaOutOfMemory", "ValueError: No available memory for the cache blocks. Try increasing it"),
-        ("CudaOutOfMemory", "ValueError: Free memory on device (2/80 GiB) is less than desired GPU memory utilization"),
-        ("KVCacheTooSmall", "ValueError: 16.0 GiB KV cache is needed, which is larger than the available KV cache"),
-        ("ModelAccessDenied", "OSError: You are trying to access a gated repo."),
-        ("ModelAccessDenied", "401 Client Error: Unauthorized for url"),
-        ("ModelNotFound", "OSError: nope is not a local folder and is not a valid model identifier"),
-        ("UnrecognizedArguments", "api_server.py: error: unrecognized arguments: --nope"),
-    ],
-)
-def test_what_the_engine_said_last_is_understood_and_has_its_mend(code, words):
-    found = cause(pod(ended(f"before\n{words}\nafter")))
-    assert found.code == code
-    assert found.message.startswith(f"p: {words}; ")
+def test_a_cause_that_is_known_is_told_with_its_mend():
+    found = cause(pod(ended("before\nValueError: No available memory for the cache blocks. Try\nINFO:     bye")))
+    assert found.code == "CudaOutOfMemory"
+    assert found.message.startswith("p: ValueError: No available memory for the cache blocks. Try; give the engine ")
 
 
 def test_an_engine_that_crashes_for_a_reason_of_its_own_says_its_last_error():
-    words = "RuntimeError: the cause\nRuntimeError: Engine core initialization failed. See root cause above.\nbye"
-    found = cause(pod(ended(words)))
-    assert (found.code, found.message) == (
-        "CrashLoop",
-        "p: ended with exit code 1, 3 restarts: RuntimeError: the cause",
+    found = cause(pod(ended("RuntimeError: the cause\nINFO:     bye")))
+    told = "p: ended with exit code 1, restarted 3 times: RuntimeError: the cause"
+    assert (found.code, found.message) == ("CrashLoop", told)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "not restarted yet"), (1, "restarted once"), (2, "restarted 2 times")]
+)
+def test_how_often_it_was_restarted_is_told(count, words):
+    assert words in cause(pod(ended("Oops: x", restarts=count))).message
+    assert words in cause(pod(ended(code=137, restarts=count))).message
+
+
+def test_the_log_goes_before_the_last_words_that_the_pod_holds():
+    engine_log = "ValueError: the cause\nRuntimeError: Engine core initialization failed. See root cause above."
+    crashed = pod(ended("RuntimeError: Engine core initialization failed. See root cause above."))
+    assert cause(crashed, log=engine_log).message.endswith("ValueError: the cause")
+    beside = pod(ended("KeyError: x", name="sidecar"))
+    assert cause(beside, log=engine_log).message.endswith("KeyError: x")
+
+
+def test_a_volume_that_is_not_there_is_told_where_the_kubelet_says_so():
+    found = cause(pod(waiting("ContainerCreating", 'volume "model": there is no /models on this machine')))
+    assert (found.code, found.message.partition(";")[0]) == (
+        "FailedMount",
+        'p: volume "model": there is no /models on this machine',
     )
 
 
-def test_last_words_without_an_error_are_taken_as_they_are():
-    assert last_error_line("one\ntwo\n") == "two"
-    assert last_error_line("(EngineCore pid=7) ERROR 11-24 [core.py:1] zmq.error.ZMQError: in use") == (
-        "zmq.error.ZMQError: in use"
-    )
-    assert last_error_line("  ") == "it said nothing"
+def test_a_cause_that_somebody_has_to_mend_goes_before_one_that_passes():
+    killed, refused, lost = because("Killed", ""), because("ModelNotFound", ""), because("NodeLost", "")
+    assert deepest([killed, refused, lost]) is refused
+    assert deepest([killed, lost]) is killed
+    assert deepest([]) is None
 
 
 def test_a_container_beside_the_engine_is_named():

@@ -65,7 +65,7 @@ def test_a_whole_pool_is_ready_and_nothing_is_amiss():
         "Degraded": "False",
         "Ready": "True",
     }
-    assert found[ConditionType.READY].message == "2 of 2 engines serve"
+    assert found[ConditionType.READY].message == "2 of 2 engines are routable"
 
 
 def test_the_counts_are_those_of_the_engines():
@@ -122,10 +122,11 @@ def test_an_engine_that_loads_says_since_when_and_how_long_it_may():
         (engine(1), "waits for a node"),
     ):
         found = conditions(world(serving(engine(0)), other))[ConditionType.READY]
-        assert (found.reason, found.message) == ("EnginesStarting", f"1 of 2 engines serve; {other.name} {words}")
+        assert found.reason == "EnginesStarting"
+        assert found.message.endswith(f"; traffic is served by this one; {other.name} {words}")
     found = conditions(world(serving(engine(0)), unknown))[ConditionType.READY]
     assert found.message.endswith(f"routers have yet to learn the cache of {unknown.name}")
-    assert conditions(world())[ConditionType.READY].message == "0 of 2 engines serve; none exists yet"
+    assert conditions(world())[ConditionType.READY].message.endswith("no request can be served; none exists yet")
 
 
 def test_a_pool_that_starts_without_trouble_is_not_degraded_and_one_that_falls_is_until_it_is_back():
@@ -175,17 +176,144 @@ def test_a_quota_is_a_cause_and_leaves_the_spec_accepted():
     assert found[ConditionType.READY].reason == "QuotaExceeded"
 
 
+def lost(each, code=137, **ended):
+    dead = {
+        "name": "engine",
+        "ready": False,
+        "restartCount": 1,
+        "lastState": {"terminated": {"exitCode": code, **ended}},
+    }
+    return replace(each, pod={**each.pod, "status": {"containerStatuses": [dead]}})
+
+
+def test_a_pool_that_has_lost_half_of_its_engines_says_what_that_means():
+    engines = [serving(engine(0)), lost(engine(1)), serving(engine(2)), lost(engine(3))]
+    found = conditions(world(*engines, replicas=4, rollout={"maxUnavailable": 1, "maxSurge": 1}))
+    for kind in (ConditionType.READY, ConditionType.WORKLOAD_READY):
+        assert (found[kind].status, found[kind].reason) == ("False", "Killed")
+        assert found[kind].message.startswith(
+            "2 of 4 engines are routable (3 are needed: desired 4 less maxUnavailable 1); "
+            f"traffic is served by these 2; {engines[1].name}: killed by SIGKILL (exit code 137), restarted once: "
+        )
+
+
+def test_a_pool_that_may_lack_some_engines_is_ready_and_says_which_and_why():
+    rollout = {"maxUnavailable": 1, "maxSurge": 1}
+    found = conditions(
+        world(*(serving(engine(slot)) for slot in range(3)), lost(engine(3)), replicas=4, rollout=rollout)
+    )
+    assert found[ConditionType.READY].status == "True"
+    assert found[ConditionType.READY].message.startswith(
+        "3 of 4 engines are routable, which is enough (3 are needed: desired 4 less maxUnavailable 1); "
+        f"{engine(3).name}: killed"
+    )
+    assert (found[ConditionType.DEGRADED].status, found[ConditionType.DEGRADED].reason) == ("True", "Killed")
+
+
+@pytest.mark.parametrize(
+    ("serve", "replicas", "unavailable", "words"),
+    [
+        (0, 1, 1, "0 of 1 engines is routable (1 is needed at least); no request can be served; "),
+        (
+            0,
+            3,
+            2,
+            "0 of 3 engines are routable (1 is needed: desired 3 less maxUnavailable 2); no request can be served; ",
+        ),
+        (
+            1,
+            2,
+            0,
+            "1 of 2 engines are routable (2 are needed: desired 2 less maxUnavailable 0); traffic is served by this",
+        ),
+        (3, 2, 0, "3 engines are routable, 2 wanted"),
+    ],
+)
+def test_how_many_engines_are_needed_and_what_that_means(serve, replicas, unavailable, words):
+    rollout = {"maxUnavailable": unavailable, "maxSurge": 1}
+    found = conditions(whole(serve, replicas=replicas, rollout=rollout))[ConditionType.WORKLOAD_READY]
+    assert found.message.startswith(words)
+
+
+def test_engines_that_no_router_sends_to_serve_no_traffic():
+    found = conditions(whole(1, routers=(silent_router(),)))[ConditionType.WORKLOAD_READY]
+    assert "; no router is ready to send them requests; 1 exist so far" in found.message
+
+
+def test_an_engine_that_has_served_and_answers_no_more_is_not_said_to_load():
+    since = "2027-01-15T08:00:00Z"
+    hung = engine(1, containerStatuses=[{"name": "engine", "state": {"running": {"startedAt": since}}}])
+    found = conditions(world(serving(engine(0)), replace(hung, routable=True)))[ConditionType.READY]
+    assert found.message.endswith(f"{hung.name} has served and now fails its readiness probe")
+
+
+def test_a_pool_that_grows_is_ready_and_says_what_is_under_way():
+    during = world(serving(engine(0)), serving(engine(1)), engine(2), replicas=3, before=status(whole()))
+    assert conditions(during)[ConditionType.READY].message == (
+        f"2 of 3 engines are routable, as many as before it was scaled up; {engine(2).name} waits for a node"
+    )
+
+
+def test_a_pool_without_engines_by_wish_says_that_it_answers_nothing():
+    for engines, words in (
+        ((), "there is no engine and "),
+        ((replace(engine(0), draining_since=T0),), "(1 still to end)"),
+    ):
+        found = conditions(world(*engines, replicas=0))
+        for kind in (ConditionType.READY, ConditionType.WORKLOAD_READY):
+            assert (found[kind].status, found[kind].reason) == ("True", "ScaledToZero")
+            assert words in found[kind].message
+            assert "answered with 503" in found[kind].message
+        assert found[ConditionType.DEGRADED].status == "False"
+
+
 def test_a_router_that_is_not_ready_says_why():
     unready = replace(router([]), ready=False)
     unready = replace(unready, state=unready.state.model_copy(update={"ready_reason": "waiting for workers"}))
-    assert conditions(world(routers=(unready,)))[ConditionType.READY].message.endswith("waiting for workers")
-    mute = conditions(world(routers=(silent_router(),)))[ConditionType.READY]
+    assert conditions(whole(routers=(unready,)))[ConditionType.READY].message.endswith("waiting for workers")
+    mute = conditions(whole(routers=(silent_router(),)))[ConditionType.READY]
     assert (mute.reason, mute.message) == ("RoutersStarting", "0 of 1 routers are ready; qwen-router-0: no answer")
-    waiting = {"name": "router", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
-    pod = {"metadata": {"name": "r"}, "status": {"containerStatuses": [waiting]}}
-    unpulled = conditions(world(routers=(replace(silent_router(), pod=pod),)))[ConditionType.READY]
-    assert unpulled.reason == "ErrImagePull"
+    assert conditions(whole(routers=(UNPULLED,)))[ConditionType.READY].reason == "ErrImagePull"
     assert conditions(whole(routers=(replace(router([]), terminating=True),)))[ConditionType.READY].status == "False"
+
+
+UNPULLED = replace(
+    silent_router(),
+    pod={
+        "metadata": {"name": "r"},
+        "status": {
+            "containerStatuses": [
+                {"name": "router", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+            ]
+        },
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("engines", "asked_router", "reason"),
+    [
+        ((engine(0, **CRASHED),), silent_router(), "CrashLoop"),
+        ((engine(0, **CRASHED),), UNPULLED, "CrashLoop"),
+        ((engine(0),), UNPULLED, "ErrImagePull"),
+        ((engine(0),), silent_router(), "EnginesStarting"),
+        ((serving(engine(0)), serving(engine(1)), engine(2, **CRASHED)), silent_router(), "RoutersStarting"),
+        ((lost(engine(0)), engine(1, **CRASHED)), silent_router(), "Killed"),
+        (
+            (lost(engine(0)), lost(engine(1), code=1, message="OSError: [Errno 98] Address already in use")),
+            UNPULLED,
+            "PortInUse",
+        ),
+    ],
+)
+def test_readiness_names_the_deepest_cause_and_not_who_waits_for_it(engines, asked_router, reason):
+    assert conditions(world(*engines, routers=(asked_router,)))[ConditionType.READY].reason == reason
+
+
+def test_a_refusal_goes_before_every_other_cause():
+    refused = Done(ApplyChild({"kind": "Service", "metadata": {"name": "qwen"}}, WHY), "no such port")
+    found = conditions(world(engine(0, **CRASHED), routers=(UNPULLED,)), refused)
+    assert found[ConditionType.READY].reason == "Refused"
 
 
 def test_events_flow_when_every_map_of_a_serving_engine_is_exact():

@@ -57,7 +57,7 @@ async def test_a_new_pool_gets_its_children_its_engines_and_its_status_in_one_ro
 
 async def test_a_pool_comes_to_serve_and_then_writes_nothing_more():
     cluster, ref, told = await serving_pool()
-    assert condition(cluster, "Ready")["message"] == "2 of 2 engines serve"
+    assert condition(cluster, "Ready")["message"] == "2 of 2 engines are routable"
     assert all(is_true(pod, "kvpool.dev/routable") for pod in cluster.pods())
     cluster.writes.clear()
     for _ in range(5):
