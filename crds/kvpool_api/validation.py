@@ -7,7 +7,7 @@ Two things are left out because nothing here can need them: ratcheting (an objec
 still) and status being dropped by a write to the object (the caller decides which part it writes).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue
 
@@ -17,9 +17,10 @@ from kvpool_api.admission.defaults import with_defaults
 from kvpool_api.admission.errors import FieldError, Invalid, UnknownField
 from kvpool_api.admission.list_keys import repeated_keys
 from kvpool_api.admission.node import Node, read_node
+from kvpool_api.admission.object_meta import OBJECT_META
 from kvpool_api.admission.schema_errors import schema_errors
 from kvpool_api.admission.unknown_fields import unknown_fields
-from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
+from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at, without
 from kvpool_api.manifest_text import UnreadableManifest, load_manifest
 
 __all__ = ["Admission", "FieldError", "Invalid", "UnknownField", "UnreadableManifest", "admit", "load_manifest"]
@@ -46,18 +47,24 @@ class Admission:
 
         Raises Invalid with every mistake found.
         """
+        found: list[FieldError] = list(self._kind_errors(manifest))
+        if found:  # the schema says nothing about an object of another kind
+            raise self._refusal(manifest, found)
         filled = as_map(with_defaults(self._root, manifest))
-        found = [*self._type_errors(manifest), *unknown_fields(self._root, manifest), *_name_errors(manifest)]
+        found += [*unknown_fields(self._root, manifest), *_metadata_errors(manifest)]
         found += [*schema_errors(self._root, filled), *repeated_keys(self._root, filled)]
         if not any(each.blocks_rules for each in found):
             found += _rule_errors(self._root, filled, old, "")
         else:
-            found.append(errors.rules_not_checked())
+            found.append(errors.RULES_NOT_CHECKED)
         if found:
-            raise Invalid(found, kind=self._kind, name=_name(manifest), resource=self._resource)
+            raise self._refusal(manifest, found)
         return filled
 
-    def _type_errors(self, manifest: Manifest) -> Iterator[FieldError]:
+    def _refusal(self, manifest: Manifest, found: Sequence[FieldError]) -> Invalid:
+        return Invalid(found, kind=self._kind, name=_name(manifest), resource=self._resource)
+
+    def _kind_errors(self, manifest: Manifest) -> Iterator[FieldError]:
         for field, expected in (("apiVersion", self._api_version), ("kind", self._kind)):
             if manifest.get(field) != expected:
                 yield errors.invalid(field, manifest.get(field, ""), f"must be {expected}")
@@ -67,9 +74,13 @@ def _name(manifest: Manifest) -> str:
     return as_text(at(manifest, ("metadata", "name")))
 
 
-def _name_errors(manifest: Manifest) -> Iterator[FieldError]:
-    """The form of a name is left to the CRD's own rule, which asks for more than the API server does."""
-    if not _name(manifest):
+def _metadata_errors(manifest: Manifest) -> Iterator[FieldError]:
+    """What the CRD's own schema leaves open: it knows that metadata is an object, and the name a string."""
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    yield from schema_errors(OBJECT_META, without(metadata, "name"), "metadata")
+    if metadata.get("name") in (None, ""):
         yield errors.required("metadata.name", "name or generateName is required")
 
 

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kvpool_api.manifest import Manifest, as_map, as_text, at
+from kvpool_api.manifest import Manifest, as_text, at
 from kvpool_api.meta import POOL_KIND, POOL_RESOURCE
 from kvpool_api.validation import Admission, Invalid, UnreadableManifest, load_manifest
 
 from kvpool_cli.errors import UserError
+from kvpool_cli.text_file import read_text
 
 DEFAULT_NAMESPACE = "default"
 
@@ -26,15 +27,19 @@ def read_pools(path: Path, admission: Admission) -> tuple[Manifest, ...]:
 
 def _documents(path: Path) -> list[Manifest]:
     try:
-        return load_manifest(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return load_manifest(read_text(path))
     except UnreadableManifest as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def _in_a_namespace(document: Manifest) -> Manifest:
-    return {**document, "metadata": {"namespace": DEFAULT_NAMESPACE, **as_map(document.get("metadata"))}}
+    """Metadata that is no map is left for admission to refuse."""
+    metadata = document.get("metadata", {})
+    return (
+        {**document, "metadata": {"namespace": DEFAULT_NAMESPACE, **metadata}}
+        if isinstance(metadata, dict)
+        else document
+    )
 
 
 def _faults(document: Manifest, admission: Admission) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 ROOT: Final = "<nil>"
 """How the API server prints the path of the object itself."""
+LONGEST_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,16 @@ class FieldError:
     message: str
     blocks_rules: bool = False
     """The API server evaluates no CEL rule on an object with such an error."""
+    mend: str = ""
+    """What the API server leaves out: the value that was given, and what to write instead."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+    @property
+    def for_people(self) -> str:
+        """The API server's line, and behind it the mend."""
+        return f"{self} ({self.mend})" if self.mend else str(self)
 
 
 class UnknownField(FieldError):
@@ -32,7 +40,7 @@ class UnknownField(FieldError):
 
 
 class Invalid(ValueError):
-    """An object that the API server would refuse. The text is kubectl's."""
+    """An object that the API server would refuse. The text is kubectl's with each mend, one line an error."""
 
     def __init__(self, errors: Sequence[FieldError], *, kind: str, name: str, resource: str) -> None:
         self.errors = tuple(errors)
@@ -42,10 +50,12 @@ class Invalid(ValueError):
         super().__init__(self._as_kubectl_prints())
 
     def _as_kubectl_prints(self) -> str:
+        """Without the remark that rules were not checked: who mends the errors above it will see."""
         prefix = f"The {self.kind} {quoted(self.name)} is invalid:"
-        if len(self.errors) == 1:
-            return f"{prefix} {self.errors[0]}"
-        return "\n".join([prefix, *(f"* {each}" for each in self.errors)])
+        lines = [each.for_people for each in self.errors if each != RULES_NOT_CHECKED]
+        if len(lines) == 1:
+            return f"{prefix} {lines[0]}"
+        return "\n".join([prefix, *(f"* {each}" for each in lines)])
 
     @property
     def server_message(self) -> str:
@@ -65,6 +75,12 @@ def shown(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def shortened(value: JsonValue) -> str:
+    """A value of any size in part of a line."""
+    text = shown(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
 def invalid(path: str, value: JsonValue, detail: str) -> FieldError:
     return FieldError(path, f"Invalid value: {shown(value)}: {detail}")
 
@@ -74,9 +90,9 @@ def invalid_without_value(path: str, detail: str) -> FieldError:
     return FieldError(path, f"Invalid value: {detail}")
 
 
-def wrong_type(path: str, expected: str, found: str) -> FieldError:
+def wrong_type(path: str, expected: str, found: str, mend: str = "") -> FieldError:
     detail = f"{path or ROOT} in body must be of type {expected}: {quoted(found)}"
-    return FieldError(path or ROOT, f"Invalid value: {quoted(found)}: {detail}", blocks_rules=True)
+    return FieldError(path or ROOT, f"Invalid value: {quoted(found)}: {detail}", blocks_rules=True, mend=mend)
 
 
 def required(path: str, detail: str = "") -> FieldError:
@@ -106,9 +122,9 @@ def forbidden(path: str, detail: str) -> FieldError:
     return FieldError(path, f"Forbidden: {detail}")
 
 
-def rules_not_checked() -> FieldError:
-    detail = (
-        "some validation rules were not checked because the object was invalid; "
-        "correct the existing errors to complete validation"
-    )
-    return invalid(ROOT, None, detail)
+RULES_NOT_CHECKED: Final = invalid(
+    ROOT,
+    None,
+    "some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation",
+)

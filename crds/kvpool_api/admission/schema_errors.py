@@ -1,5 +1,6 @@
 """What of a value does not fit its schema, in the words of the API server's validator (kube-openapi)."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -11,16 +12,17 @@ from kvpool_api.admission.errors import FieldError
 from kvpool_api.admission.node import Bounds, Node
 
 DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[-+]\d\d:?\d\d)", re.ASCII)
+WHOLE_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 def schema_errors(node: Node, value: JsonValue, path: str = "") -> Iterator[FieldError]:
     """Errors of the value and of what it holds; each check applies to values of its own type, whatever the node's."""
     if value is None:
         if not node.nullable:
-            yield errors.wrong_type(path, ",".join(node.types), "null")
+            yield errors.wrong_type(path, ",".join(node.types), "null", "given null; write a value, or drop the line")
         return
     if not _fits(node.types, value):
-        yield errors.wrong_type(path, ",".join(node.types), type_name(value))
+        yield errors.wrong_type(path, ",".join(node.types), type_name(value), _mend(node, value))
     if isinstance(value, str):
         yield from _text_errors(node.bounds, value, path)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -47,6 +49,32 @@ def _fits(types: tuple[str, ...], value: JsonValue) -> bool:
     whole = isinstance(value, float) and value.is_integer() and "integer" in types
     number = "number" in types and type_name(value) == "integer"
     return whole or number or type_name(value) in types
+
+
+def _mend(node: Node, value: JsonValue) -> str:
+    """What was given and how to write what is wanted."""
+    return f"given {errors.shortened(value)}; {_rewritten(node, value)}"
+
+
+def _rewritten(node: Node, value: JsonValue) -> str:
+    wanted = node.types[0]
+    scalar = not isinstance(value, dict | list)
+    if wanted == "string" and scalar:
+        return f"put it in quotes: {errors.quoted(errors.shown(value))}"
+    if wanted in ("integer", "boolean") and isinstance(value, str) and _is_quoted(wanted, value):
+        return f"drop the quotes: {value}"
+    if wanted == "object":
+        keys = ", ".join(itertools.islice(node.properties, 3))
+        return f"write a map{f' with keys such as {keys}' if keys else ''}"
+    return {
+        "array": "write a list",
+        "boolean": "write true or false",
+        "integer": "write a whole number",
+    }.get(wanted, f"write a {wanted}")
+
+
+def _is_quoted(wanted: str, text: str) -> bool:
+    return text in ("true", "false") if wanted == "boolean" else WHOLE_NUMBER.fullmatch(text) is not None
 
 
 def _text_errors(bounds: Bounds, value: str, path: str) -> Iterator[FieldError]:

@@ -7,34 +7,15 @@ from pydantic import JsonValue
 
 from kvpool_api.admission.errors import UnknownField, quoted
 from kvpool_api.admission.node import Node
+from kvpool_api.admission.object_meta import OBJECT_META
 from kvpool_api.manifest import as_map, without
-
-OBJECT_META = frozenset(
-    {
-        "annotations",
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "generateName",
-        "generation",
-        "labels",
-        "managedFields",
-        "name",
-        "namespace",
-        "ownerReferences",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    }
-)
 
 
 def unknown_fields(root: Node, manifest: dict[str, JsonValue]) -> Iterator[UnknownField]:
     """One error a field, in the manifest's order; what stands below an unknown field is not named again."""
     for name in as_map(manifest.get("metadata")):
-        if name not in OBJECT_META:
-            yield _error(f"metadata.{name}", name, OBJECT_META)
+        if name not in OBJECT_META.properties:
+            yield _error(f"metadata.{name}", name, OBJECT_META.properties)
     yield from _below(root, without(manifest, "apiVersion", "kind", "metadata"), "")
 
 

@@ -87,6 +87,73 @@ def test_one_mistake_is_one_line(admission: Admission) -> None:
     assert found.server_message == f'InferencePool.kvpool.dev "qwen" is invalid: {detail}'
 
 
+@pytest.mark.parametrize(
+    ("spec", "path", "mend"),
+    [
+        ({"replicas": "3"}, "spec.replicas", '(given "3"; drop the quotes: 3)'),
+        ({"replicas": "three"}, "spec.replicas", '(given "three"; write a whole number)'),
+        ({"replicas": 1.5}, "spec.replicas", "(given 1.5; write a whole number)"),
+        ({"resources": 4}, "spec.resources", "(given 4; write a map with keys such as limits, requests)"),
+        ({"engine": {"args": {"a": "b"}}}, "spec.engine.args", '(given {"a":"b"}; write a list)'),
+        ({"engine": {"args": [8]}}, "spec.engine.args[0]", '(given 8; put it in quotes: "8")'),
+        ({"model": None}, "spec.model", ""),
+    ],
+)
+def test_a_wrong_type_is_one_line_with_the_api_servers_words_what_was_given_and_the_mend(
+    admission: Admission, spec: Manifest, path: str, mend: str
+) -> None:
+    found = next(each for each in refusal(admission, pool_with(**spec)).errors if each.path == path)
+    assert mend in found.for_people
+    lines = [line for line in str(refusal(admission, pool_with(**spec))).splitlines() if f"{path}:" in line]
+    assert [line.endswith(found.for_people) for line in lines] == [True]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "mend"),
+    [
+        ({"type": "boolean"}, "true", "drop the quotes: true"),
+        ({"type": "boolean"}, 1, "write true or false"),
+        ({"type": "number"}, "x", "write a number"),
+        ({"type": "object"}, [1], "write a map"),
+        ({"type": "string"}, ["x" * 99], "xxx...; write a string"),
+        ({"type": "string"}, None, "given null; write a value, or drop the line"),
+        ({"x-kubernetes-int-or-string": True}, True, "write a whole number"),
+    ],
+)
+def test_each_type_has_its_mend_and_a_large_value_is_cut(schema: Manifest, value: JsonValue, mend: str) -> None:
+    (error,) = schema_errors(read_node(schema), value, "x")
+    assert error.mend.endswith(mend)
+    assert len(error.mend) < 100
+
+
+def test_that_rules_were_not_checked_is_said_by_the_server_alone(admission: Admission) -> None:
+    found = refusal(admission, pool_with(replicas="3"))
+    assert "some validation rules were not checked" in found.server_message
+    assert "rules were not checked" not in str(found)
+    assert "given" not in found.server_message
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line"),
+    [
+        ("x", "metadata: Invalid value:"),
+        ({"name": 3}, "metadata.name: Invalid value:"),
+        ({"name": "x", "labels": {"a": 1}}, "metadata.labels.a: Invalid value:"),
+        ({"name": "x", "annotations": 3}, "metadata.annotations: Invalid value:"),
+        ({"name": "x", "namespace": ["n"]}, "metadata.namespace: Invalid value:"),
+    ],
+)
+def test_metadata_of_a_wrong_type_is_one_line(admission: Admission, metadata: JsonValue, line: str) -> None:
+    found = str(refusal(admission, {**MINIMAL, "metadata": metadata}))
+    assert "\n" not in found
+    assert f" is invalid: {line}" in found
+
+
+def test_of_an_object_of_another_kind_nothing_else_is_said(admission: Admission) -> None:
+    found = refusal(admission, {"apiVersion": "kvpool.dev/v1alpha1", "kind": "Pod", "spec": {"containers": []}})
+    assert [each.path for each in found.errors] == ["kind"]
+
+
 def test_several_mistakes_are_listed_as_kubectl_lists_them(admission: Admission) -> None:
     found = refusal(admission, pool_with(replicas=-1, rollout={"maxSurge": 0}))
     first, *others = str(found).splitlines()

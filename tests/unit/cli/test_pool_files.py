@@ -62,7 +62,8 @@ def test_every_fault_of_every_document_is_named(file):
         ("", "holds no object"),
         ("kind: ConfigMap", "kind ConfigMap: `kvpool up` runs InferencePools of inferencepools.kvpool.dev only"),
         ("metadata: {name: x}", "kind: Invalid value"),
-        ("metadata: 17", "metadata.name: Required value"),
+        ("metadata: 17", "kind: Invalid value"),
+        ("apiVersion: kvpool.dev/v1alpha1\nkind: InferencePool\nmetadata: 17\nspec: {}", "metadata: Invalid value"),
     ],
 )
 def test_a_file_that_holds_no_pool_is_refused_with_what_is_wrong(file, text, words):
