@@ -1,50 +1,59 @@
-"""A one-node Kubernetes on this machine.
+"""A Kubernetes cluster for tests and trials on this machine.
 
-python -m kvnode up      starts it (builds it first, about 12 minutes, unless the cache has it) and says how to use it
-python -m kvnode down    stops it; nothing of it is left but the cache
+up starts it and says how to use it; down stops it and leaves nothing but the cache. Which cluster: the one that KUBECONFIG
+names, as it is; else kind, where docker runs; else a node of our own, built from Go modules the first time (about 12
+minutes) and started in a network namespace of its own (about 5 seconds).
 """
 
 import argparse
+import re
+import shlex
 import sys
 
 from kvnode import build, cache
-from kvnode.down import down
+from kvnode.cluster import Cluster, chosen
 from kvnode.failure import NodeFailure
-from kvnode.node import DEFAULT, Node
-from kvnode.up import is_up, up
+from kvnode.node import DEFAULT
 
 
 def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - this is the program's output
 
 
-def tell_how_to_use(node: Node) -> None:
-    kubectl = build.folder(cache.root()) / "bin" / "kubectl"
-    took = node.ready.read_text()
-    say(f"node {node.name} is Ready (it took {took} s); kubeconfig: {node.kubeconfig}")
-    say(f"  nsenter --net={node.netns_path} {kubectl} --kubeconfig {node.kubeconfig} get pods -A")
+def tell_how_to_use(cluster: Cluster) -> None:
+    built = build.folder(cache.root()) / "bin" / "kubectl"
+    kubectl = str(built) if built.exists() else "kubectl"
+    say(f"the cluster is up; its kubeconfig: {cluster.kubeconfig}")
+    say(f"  {shlex.join((*cluster.entry, kubectl, '--kubeconfig', str(cluster.kubeconfig), 'get', 'pods', '-A'))}")
+
+
+def name_of_a_node(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: at most 32 of a-z, 0-9 and -, such as {DEFAULT}")
+    return text
 
 
 def main(words: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m kvnode", description=__doc__, add_help=True)
+    parser = argparse.ArgumentParser(prog="python -m kvnode", description=__doc__)
     parser.add_argument("command", choices=("build", "up", "down", "kubeconfig", "status"))
-    parser.add_argument("--name", default=DEFAULT)
+    parser.add_argument("--name", default=DEFAULT, type=name_of_a_node, help=f"which of several (default: {DEFAULT})")
     asked = parser.parse_args(words)
-    node = Node(asked.name)
     if asked.command == "build":
         say(str(build.ensure(cache.root())))
-    elif asked.command == "up":
-        up(asked.name)
-        tell_how_to_use(node)
+        return
+    cluster = chosen(asked.name)
+    if asked.command == "up":
+        cluster.up()
     elif asked.command == "down":
-        down(asked.name)
-        say(f"node {asked.name} is gone")
-    elif not is_up(node):
-        raise NodeFailure(f"node {asked.name} is not up; start it: make cluster")
-    elif asked.command == "kubeconfig":
-        say(str(node.kubeconfig))
+        cluster.down()
+        say("the cluster is down")
+        return
+    elif not cluster.is_up():
+        raise NodeFailure("no cluster is up; start it: make cluster")
+    if asked.command == "kubeconfig":
+        say(str(cluster.kubeconfig))
     else:
-        tell_how_to_use(node)
+        tell_how_to_use(cluster)
 
 
 if __name__ == "__main__":
