@@ -15,11 +15,11 @@ from kvpool_operator.cluster.local import LocalCluster
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.seam import Manifest, Ref
 
+from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.router_facts import RouterFacts, read_router
 from kvpool_cli.runs import RunFolder, RunRecord, process_start
 from kvpool_cli.up.doors import Door, find_door
-from kvpool_cli.up.pods import pod_states
 from kvpool_cli.view import PoolView, view
 
 FIELD_MANAGER = "kvpool-up"
@@ -92,11 +92,10 @@ class LocalPools:
         if not local.door.url and (door := await find_door(self.cluster, local.ref)) is not None:
             local.door = door
             local.folder.write_record(self._record(local), door.token)
-        local.folder.write_pool(local.pool)
-        engines = await self.cluster.list(
-            seam.POD, namespace=local.ref.namespace, labels=engine_selector(local.ref.name)
-        )
-        return view(local.pool, await self._router_facts(local), pod_states(engines.items), local.door.url)
+        labels = engine_selector(local.ref.name)
+        pods = engine_pods((await self.cluster.list(seam.POD, namespace=local.ref.namespace, labels=labels)).items)
+        local.folder.write_seen(local.pool, pods)
+        return view(local.pool, await self._router_facts(local), pods, local.door.url)
 
     async def _router_facts(self, local: LocalPool) -> RouterFacts:
         door = local.door

@@ -43,7 +43,7 @@ class _Lines:
 
     def __call__(self, views: Sequence[PoolView]) -> None:
         for found in views:
-            news = (found.ready, found.why, *((line.name, line.state, line.events) for line in found.workers))
+            news = (found.standing, found.why, *((line.name, line.state, line.events) for line in found.workers))
             if self._last.get(found.name) != news:
                 self._last[found.name] = news
                 self._console.print(plain_line(found), soft_wrap=True, highlight=False, markup=False)

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 from kvpool_api.pool import InferencePool
+from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import UserError
 from kvpool_cli.up.engines import VLLM_CPU_ENV, programs, python_with_vllm, vllm_env
 from kvpool_cli.up.once_ready import run_command
-from kvpool_cli.up.pods import pod_states
 from kvpool_cli.up.show import greeting, shown
 from kvpool_cli.view import view
 from pool_facts import READY, URL, condition, facts, pool, worker
 from rich.console import Console
 
 
-def engine_pod(name, phase="Running", ready=True, waiting=None, deleted=None):
-    state = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+def engine_pod(name, phase="Running", ready=True, deleted=None, last=None, **state):
+    ended = {"terminated": last} if last else {}
+    container = {"name": "engine", "ready": ready, "state": state or {"running": {}}, "lastState": ended}
     return {
         "metadata": {"name": name, "deletionTimestamp": deleted},
-        "status": {"phase": phase, "containerStatuses": [{"ready": ready, "state": state}]},
+        "status": {"phase": phase, "containerStatuses": [container]},
     }
 
 
@@ -28,19 +29,28 @@ def test_an_engine_pod_tells_its_state_in_a_word():
     pods = [
         engine_pod("a"),
         engine_pod("b", ready=False),
-        engine_pod("c", waiting="CrashLoopBackOff", ready=False),
+        engine_pod("c", ready=False, waiting={"reason": "CrashLoopBackOff"}),
         engine_pod("d", phase="Failed"),
         engine_pod("e", deleted="2026-01-01T00:00:00Z"),
         {"metadata": {"name": "f"}},
+        engine_pod("g", ready=False, terminated={"reason": "Error"}),
     ]
-    assert pod_states(pods) == {
+    assert {name: pod.state for name, pod in engine_pods(pods).items()} == {
         "a": "ready",
         "b": "starting",
         "c": "CrashLoopBackOff",
         "d": "Failed",
         "e": "draining",
         "f": "Pending",
+        "g": "Error",
     }
+
+
+def test_an_engine_that_came_back_tells_why_it_went_until_it_is_ready():
+    killed = {"exitCode": 137}
+    pods = engine_pods([engine_pod("a", ready=False, last=killed), engine_pod("b", last=killed)])
+    assert "a: killed" in pods["a"].cause
+    assert pods["b"].cause == ""
 
 
 async def test_the_command_gets_the_pools_address_and_its_exit_code_counts(capfd):
@@ -71,7 +81,7 @@ def test_without_a_terminal_a_line_comes_only_when_something_changed():
         for moment in (views(condition("Ready", "False")), 2 * views(READY), views(READY, running=9)):
             show(moment)
     assert captured.get().splitlines() == [
-        "qwen: not ready: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
+        "qwen: serving with 1 of 1 engines: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
         "qwen: ready | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
     ]
 
