@@ -18,7 +18,6 @@ from pathlib import Path
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.spec import Strategy
 from kvpool_api.validation import Admission
-from kvpool_operator.cluster.local.addresses import is_free
 from rich.console import Console
 
 from kvpool_cli.bench.command import Measured
@@ -33,6 +32,7 @@ from kvpool_cli.bench.workload import Workload
 from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel
 from kvpool_cli.demo_scenarios import LABELS, STRATEGIES, Scenario, manifest, scenarios
 from kvpool_cli.errors import INTERRUPTED, UserError
+from kvpool_cli.ports import first_free
 from kvpool_cli.step_lateness import step_lateness_p99_ms
 from kvpool_cli.up.engines import programs
 from kvpool_cli.up.pools import LocalPool, LocalPools, Setting
@@ -89,7 +89,7 @@ class Demo:
     def _pools(self, scenario: Scenario) -> AbstractAsyncContextManager[LocalPools]:
         manifests = [manifest(scenario, strategy) for strategy in STRATEGIES]
         images, admission = programs("sim", None, []), Admission(custom_resource_definition())
-        setting = Setting(admission, images, "sim", "make demo", free_port(), self.folder / "demo-run")
+        setting = Setting(admission, images, "sim", "make demo", first_free(FIRST_PORT, 4), self.folder / "demo-run")
         return running_pools(manifests, setting)
 
     async def _measured(self, workload: Workload, local: LocalPools) -> dict[Strategy, Measured]:
@@ -115,15 +115,6 @@ async def _one_by_one(runs: Sequence[Coroutine[None, None, None]]) -> None:
 def destination(pool: LocalPool) -> Destination:
     admin = AdminAccess(pool.door.admin_url, pool.door.token, pool.pool.spec.engine.block_size)
     return Destination(Target(pool.door.url, pool.pool.spec.model.name), admin)
-
-
-def free_port() -> int:
-    """The first of four free ports in a row."""
-    return next(
-        port
-        for port in range(FIRST_PORT, FIRST_PORT + 4000, 4)
-        if all(is_free("127.0.0.1", port + offset) for offset in range(4))
-    )
 
 
 def introduction(chosen: Sequence[Scenario], together: bool) -> str:

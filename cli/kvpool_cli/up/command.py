@@ -104,7 +104,8 @@ class _Watch:
                         show(views := await self._local.views())
         except TimeoutError:
             causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
-            raise UserError(f"not ready after {self._options.timeout_s:g} s: {causes}", exit_code=FAILED) from None
+            told = f"not ready after {self._options.timeout_s:g} s: {causes}; give it longer with --timeout"
+            raise UserError(told, exit_code=FAILED) from None
         pools = self._local.pools
         for line in greeting(views, [local.pool.spec.model.name for local in pools], pools[0].folder.logs):
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
