@@ -1,17 +1,15 @@
 """Requests that need no placement: any worker answers alike, or only one can."""
 
-from collections.abc import Sequence
-
 from kvpool_router.asgi import CancelledWhenGone, Receive, Scope, Send, respond
 from kvpool_router.deps import DoorDeps
 from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible
-from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, relay, target_of
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import Endpoint, Placement, stored_id
 from kvpool_router.sse import EventStream
-from kvpool_router.unavailable import MAX_ATTEMPTS, no_worker, owner_gone
-from kvpool_router.workers import Worker, WorkerId
+from kvpool_router.unavailable import Tries, no_worker, owner_gone
+from kvpool_router.workers import Worker
 
 
 class Forwarding:
@@ -35,28 +33,30 @@ class Forwarding:
         async with CancelledWhenGone(receive):
             answer = await self._ask(endpoint, scope["path"], request)
             try:
-                await _deliver(endpoint, answer, request_id, send)
+                await self._deliver(endpoint, answer, request_id, send)
             finally:
                 answer.response.close()
 
     async def _ask(self, endpoint: Endpoint, path: str, request: Outgoing) -> Answer:
         deps = self._deps
-        tried: dict[WorkerId, str] = {}
-        while len(tried) < MAX_ATTEMPTS:
-            pool = eligible(deps.roster.accepting(), tried, deps.breaker, deps.clock())
-            worker = self._owner(path) if endpoint.placement is Placement.STICKY else self._next(pool, tried)
+        tries = Tries()
+        while not tries.exhausted:
+            worker = self._owner(path) if endpoint.placement is Placement.STICKY else self._next(tries)
             try:
                 return await deps.engines.ask(worker.url, request, rank_header(worker, deps.roster.workers))
             except EngineFailed as failed:
-                tried[worker.id] = str(failed)
+                tries.add(worker.id, failed)
                 deps.observer.retried(worker.id, str(failed))
                 if endpoint.placement is Placement.STICKY:
                     raise owner_gone(worker.id, str(failed)) from None
-        raise no_worker(tried)
+        raise no_worker(tries.failed)
 
-    def _next(self, pool: Sequence[Worker], tried: dict[WorkerId, str]) -> Worker:
+    def _next(self, tries: Tries) -> Worker:
+        deps = self._deps
+        pool = eligible(deps.roster.accepting(), tries.failed, deps.breaker, deps.clock())
+        pool = deps.engines.liveness.answering(pool)
         if not pool:
-            raise no_worker(tried)
+            raise no_worker(tries.failed)
         self._turn += 1
         return pool[self._turn % len(pool)]
 
@@ -68,11 +68,10 @@ class Forwarding:
                 return worker
         raise owner_gone(owner, "it has left the pool")
 
-
-async def _deliver(endpoint: Endpoint, answer: Answer, request_id: bytes, send: Send) -> None:
-    if not answer.streams:
-        await respond(send, answer.status, answer.headers(request_id), answer.first)
-        return
-    events = EventStream(endpoint.dialect, drops_usage=False)
-    await begin(answer, events, request_id, send)
-    await relay(answer, events, endpoint.dialect, send)
+    async def _deliver(self, endpoint: Endpoint, answer: Answer, request_id: bytes, send: Send) -> None:
+        if not answer.streams:
+            await respond(send, answer.status, answer.headers(request_id), answer.first)
+            return
+        events = EventStream(endpoint.dialect, drops_usage=False)
+        await begin(answer, events, request_id, send)
+        await self._deps.engines.relay(answer, events, endpoint.dialect, send)

@@ -9,7 +9,7 @@ from kvpool_router.deps import DoorDeps
 from kvpool_router.load import Ticket
 from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible, holdings, views
-from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, relay, target_of
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
@@ -20,8 +20,8 @@ from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
 from kvpool_router.sse import EventStream
 from kvpool_router.tokens.protocol import Untokenizable
-from kvpool_router.unavailable import MAX_ATTEMPTS, no_worker, owner_gone
-from kvpool_router.workers import Worker, WorkerId
+from kvpool_router.unavailable import Tries, no_worker, owner_gone
+from kvpool_router.workers import Worker
 
 _GUESSED_BYTES_PER_TOKEN = 4
 _MOST_GUESSED_TOKENS = 16_384
@@ -40,8 +40,7 @@ class _Job:
     """One a prompt; empty where they cannot be told."""
     prompt_tokens: int = 0
     """Over all prompts; a guess where they cannot be told."""
-    tried: dict[WorkerId, str] = field(default_factory=dict)
-    """Workers that failed before their first byte, and how."""
+    tries: Tries = field(default_factory=Tries)
 
 
 class Generation:
@@ -150,14 +149,15 @@ class Generation:
 
     def _pool(self, job: _Job, now: float) -> Sequence[Worker]:
         deps = self._deps
-        pool = eligible(deps.roster.accepting(), job.tried, deps.breaker, now)
+        tried = job.tries.failed
+        pool = deps.engines.liveness.answering(eligible(deps.roster.accepting(), tried, deps.breaker, now))
         if job.request.previous_response_id is not None:
             owner = self._owners.owner(job.request.previous_response_id)
             pool = [each for each in pool if each.id == owner]
             if not pool:
-                raise owner_gone(owner, job.tried.get(owner, "it takes no requests now"))
-        if not pool or len(job.tried) >= MAX_ATTEMPTS:
-            raise no_worker(job.tried)
+                raise owner_gone(owner, tried.get(owner, "it takes no requests now"))
+        if not pool or job.tries.exhausted:
+            raise no_worker(tried)
         return pool
 
     async def _ask(self, job: _Job, worker: Worker) -> Answer | None:
@@ -167,8 +167,9 @@ class Generation:
         try:
             answer = await deps.engines.ask(worker.url, job.outgoing, rank_header(worker, deps.roster.workers))
         except EngineFailed as failed:
-            job.tried[worker.id] = str(failed)
-            deps.breaker.failed(worker.id, deps.clock())
+            job.tries.add(worker.id, failed)
+            if not failed.silent:
+                deps.breaker.failed(worker.id, deps.clock())
             deps.observer.retried(worker.id, str(failed))
             return None
         finally:  # counting can wait until the request is on its way
@@ -195,6 +196,6 @@ class Generation:
         await begin(answer, events, job.request_id, send)
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at
-        broken = await relay(answer, events, dialect, send)
+        broken = await deps.engines.relay(answer, events, dialect, send)
         record.usage = events.usage()
         record.outcome = OK if broken is None else "engine broke off"

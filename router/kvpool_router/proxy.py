@@ -3,6 +3,7 @@
 An answer's start is held back until its first byte of body, so that until then another engine can still be asked.
 """
 
+import asyncio
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from kvpool_router.asgi import Headers, Scope, Send
+from kvpool_router.liveness import Liveness
 from kvpool_router.requests.refusal import Dialect, Refusal
 from kvpool_router.sse import EventStream
 from kvpool_router.workers import Worker
@@ -21,6 +23,7 @@ IDLE_CONNECTION_S = 4.0
 """Shorter than the 5 s after which vLLM's server closes an idle connection, so that ours is never the stale one."""
 LARGE_BODY_BYTES = 1 << 20
 KEPT_URLS = 4096
+SILENT = "it is silent, on its metrics too"
 RETRIED_STATUSES = frozenset({502, 503})
 
 _NOT_FORWARDED = frozenset(
@@ -60,7 +63,14 @@ _NOT_RETURNED = frozenset(
 
 
 class EngineFailed(Exception):
-    """The engine gave no answer: no connection, one that died before the first byte, or 502 and 503."""
+    """The engine gave no answer: no connection, one that died before the first byte, silence, or 502 and 503."""
+
+    def __init__(self, why: str, *, reached: bool = True, silent: bool = False) -> None:
+        super().__init__(why)
+        self.reached = reached
+        """The request was perhaps delivered, so that it may itself be what the engine failed on."""
+        self.silent = silent
+        """Given up for the engine's silence, which ends when its metrics say so: no circuit need open for it."""
 
 
 class Outgoing(NamedTuple):
@@ -77,6 +87,8 @@ class Outgoing(NamedTuple):
 class Answer:
     """An engine's answer whose first byte has come."""
 
+    engine: str
+    """Its address."""
     response: aiohttp.ClientResponse
     first: bytes
     """The first chunk of a stream, the whole of any other body, empty where there is none."""
@@ -131,8 +143,9 @@ def rank_header(worker: Worker, roster: Sequence[Worker]) -> tuple[tuple[str, st
 class Engines:
     """Sends requests to engines."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, liveness: Liveness) -> None:
         self._session = session
+        self.liveness = liveness
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def ask(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]] = ()) -> Answer:
@@ -146,6 +159,31 @@ class Engines:
         Raises EngineFailed: another engine may be asked; this one is not known to have answered anything.
 
         """
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with self.liveness.first_byte(base, limit):
+                    return await self._answer(base, request, extra)
+        except TimeoutError as error:
+            raise EngineFailed(SILENT, silent=True) from error
+
+    async def relay(self, answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
+        """Passes the rest of a stream on to its end; None, or why it broke off.
+
+        The client sees a break as one error event, since the status is gone already.
+        """
+        with self.liveness.streaming(answer.engine, answer.response):
+            try:
+                await _pass_on(answer, events, send)
+                broken, last = None, events.close()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                why = SILENT if self.liveness.is_silent(answer.engine) else _told(error)
+                broken = f"The engine broke off its answer: {why}. Send the request again."
+                last = Refusal(502, broken).stream_event(dialect)
+        await send({"type": "http.response.body", "body": last})
+        return broken
+
+    async def _answer(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]]) -> Answer:
         body = request.body
         data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
         try:
@@ -157,9 +195,10 @@ class Engines:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise EngineFailed(_told(error)) from error
+            unreached = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+            raise EngineFailed(_told(error), reached=not unreached) from error
         try:
-            return await _begun(response)
+            return await _begun(base, response)
         except BaseException:
             response.close()
             raise
@@ -174,7 +213,7 @@ class Engines:
         return url
 
 
-async def _begun(response: aiohttp.ClientResponse) -> Answer:
+async def _begun(base: str, response: aiohttp.ClientResponse) -> Answer:
     if response.status in RETRIED_STATUSES:
         raise EngineFailed(f"it answered {response.status}")
     streams = response.headers.get("content-type", "").startswith("text/event-stream")
@@ -182,7 +221,7 @@ async def _begun(response: aiohttp.ClientResponse) -> Answer:
         first = await (response.content.readany() if streams else response.content.read())
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise EngineFailed(_told(error)) from error
-    return Answer(response, first, streams)
+    return Answer(base, response, first, streams)
 
 
 async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Send) -> None:
@@ -192,24 +231,11 @@ async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Se
         await send({"type": "http.response.body", "body": first, "more_body": True})
 
 
-async def relay(answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
-    """Passes the rest of a stream on to its end; None, or why it broke off.
-
-    The client sees a break as one error event, since the status is gone already.
-    """
-    content = answer.response.content
-    feed, read = events.feed, content.readany
-    try:
-        while chunk := await read():
-            if chunk := feed(chunk):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        broken = None
-        last = events.close()
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        broken = f"The engine broke off its answer: {_told(error)}. Send the request again."
-        last = Refusal(502, broken).stream_event(dialect)
-    await send({"type": "http.response.body", "body": last})
-    return broken
+async def _pass_on(answer: Answer, events: EventStream, send: Send) -> None:
+    feed, read = events.feed, answer.response.content.readany
+    while chunk := await read():
+        if chunk := feed(chunk):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 def _told(error: BaseException) -> str:

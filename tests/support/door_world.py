@@ -16,6 +16,7 @@ from kvpool_router.calibration import Calibration
 from kvpool_router.decisions import DecisionLog, Record
 from kvpool_router.door import DoorDeps, build_door
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.pick import Holding
 from kvpool_router.proxy import Engines, engine_session
@@ -143,7 +144,7 @@ async def door(
             load=Load(Calibration()),
             strategy=STRATEGIES[strategy](0),
             breaker=Breaker(),
-            engines=Engines(session),
+            engines=Engines(session, Liveness(roster)),
             decisions=DecisionLog(strategy),
             observer=noted,
         )

@@ -38,11 +38,23 @@ async def test_a_dead_pool_is_named() -> None:
         assert "e0: " in (await answer.json())["error"]["message"]
 
 
-async def test_a_pool_of_failing_engines_is_not_asked_without_end() -> None:
-    async with door([worker(f"gone{number}") for number in range(5)]) as world:
+async def test_a_request_that_engines_fail_on_is_not_offered_to_all_of_them() -> None:
+    dying = TinyEngine(dies())
+    async with dying, door([worker(f"e{number}", dying.url) for number in range(5)]) as world:
         async with world.client.get(world.url + "/v1/models") as answer:
             assert answer.status == 503
         assert len(world.noted.retries) == 3
+        assert (await world.post("/v1/completions", {"model": MODEL, "prompt": [1, 2]}))[0] == 503
+        assert len(world.noted.retries) == 6
+
+
+async def test_engines_that_cannot_even_be_reached_are_passed_over_until_one_answers() -> None:
+    async with TinyEngine(answers({"data": []})) as alive:
+        gone = [worker(f"gone{number}") for number in range(5)]
+        async with door([*gone, worker("alive", alive.url)]) as world:
+            async with world.client.get(world.url + "/v1/models") as answer:
+                assert answer.status == 200
+            assert (await world.post("/v1/completions", {"model": MODEL, "prompt": [1, 2]}))[0] == 200
 
 
 async def test_a_stored_response_is_read_cancelled_and_continued_where_it_was_made() -> None:
