@@ -20,10 +20,10 @@ PIPE_WIDTH = 160
 """Where no terminal says how wide it is."""
 
 
-def console(*, quiet: bool = False) -> Console:
+def console(*, quiet: bool = False, stderr: bool = False) -> Console:
     """Where views are printed: as wide as the terminal, or wide enough for a pipe."""
-    plain = Console(quiet=quiet)
-    return plain if plain.is_terminal else Console(quiet=quiet, width=PIPE_WIDTH)
+    plain = Console(quiet=quiet, stderr=stderr)
+    return plain if plain.is_terminal else Console(quiet=quiet, stderr=stderr, width=PIPE_WIDTH)
 
 
 def live_table(view: PoolView) -> RenderableType:

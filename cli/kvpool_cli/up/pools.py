@@ -2,18 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from kvpool_api.labels import engine_selector
 from kvpool_api.pool import InferencePool
-from kvpool_api.validation import Admission
+from kvpool_api.validation import Admission, Invalid
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import LocalCluster
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.seam import Manifest, Ref
+from kvpool_operator.plan.template import differences
 
 from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import FAILED, UserError
@@ -67,6 +68,33 @@ class LocalPools:
             pool = await self._applied(manifest)
             self.pools.append(LocalPool(pool, RunFolder(self.setting.run_folder, pool.metadata.name)))
 
+    async def change(self, manifests: Sequence[Manifest]) -> list[str]:
+        """Applies the file anew; what became different in each pool, for people.
+
+        Raises UserError, and nothing is applied, where other pools are named than run, or a field may not change.
+        """
+        asked = {_name(manifest): manifest for manifest in manifests}
+        running = {(local.ref.namespace, local.ref.name): local for local in self.pools}
+        if asked.keys() != running.keys():
+            raise UserError(_other_pools({name for _, name in asked}, {name for _, name in running}))
+        before = {name: await self.cluster.get(local.ref) for name, local in running.items()}
+        for name, manifest in asked.items():
+            self._must_be_admitted(manifest, before[name])
+        return [line for name in asked for line in await self._changed(running[name], asked[name], before[name])]
+
+    def _must_be_admitted(self, manifest: Manifest, old: Manifest) -> None:
+        try:
+            self.setting.admission.admit(manifest, old)
+        except Invalid as invalid:
+            raise UserError(str(invalid)) from None
+
+    async def _changed(self, local: LocalPool, manifest: Manifest, old: Manifest) -> list[str]:
+        local.pool = await self._applied(manifest)
+        if local.door.url:
+            local.folder.write_record(self._record(local), local.door.token)
+        now = await self.cluster.get(local.ref)
+        return [f"{local.ref.name}: {found}" for found in differences(old["spec"], now["spec"])]
+
     async def views(self) -> list[PoolView]:
         """Each pool as it is now; what other terminals read is renewed on the way."""
         return [await self._view(local) for local in self.pools]
@@ -114,3 +142,16 @@ class LocalPools:
             model=local.pool.spec.model.name,
             block_tokens=local.pool.spec.engine.block_size,
         )
+
+
+def _name(manifest: Manifest) -> tuple[str, str]:
+    """Namespace and name."""
+    metadata = InferencePool.model_validate(manifest).metadata
+    return metadata.namespace, metadata.name
+
+
+def _other_pools(asked: Set[str], running: Set[str]) -> str:
+    news = [f"{', '.join(sorted(asked - running))} would be new"] if asked - running else []
+    gone = [f"{', '.join(sorted(running - asked))} would go"] if running - asked else []
+    told = "; ".join(news + gone) or "a namespace differs"
+    return f"pools cannot come or go while `kvpool up` runs ({told}): end it and start it again"

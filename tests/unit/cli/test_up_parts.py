@@ -8,8 +8,11 @@ import pytest
 from kvpool_api.pool import InferencePool
 from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import UserError
+from kvpool_cli.runs import RunFolder
+from kvpool_cli.up.doors import Door
 from kvpool_cli.up.engines import VLLM_CPU_ENV, programs, python_with_vllm, vllm_env
 from kvpool_cli.up.once_ready import run_command
+from kvpool_cli.up.pools import LocalPool
 from kvpool_cli.up.show import greeting, shown
 from kvpool_cli.view import view
 from pool_facts import READY, URL, condition, facts, pool, worker
@@ -101,12 +104,29 @@ def test_quiet_says_nothing():
     assert captured.get() == ""
 
 
-def test_a_ready_pool_is_greeted_with_its_url_and_a_line_to_try_it():
-    first, second, third = greeting(views(READY), ["m"], Path("run/logs"))
+def greeted(tmp_path, replicas):
+    folder = RunFolder(tmp_path, "qwen")
+    local = LocalPool(pool(READY, replicas=replicas), folder, Door(URL, "http://127.0.0.1:8001", "secret"))
+    return list(greeting(views(READY), [local], Path("pool.yaml")))
+
+
+def test_a_ready_pool_is_greeted_with_its_urls_and_a_line_to_try_it(tmp_path):
+    first, second, third, last = greeted(tmp_path, 2)
     assert first.startswith(f"qwen is ready: {URL}")
     assert f"curl {URL}/v1/chat/completions" in second
     assert '"model":"m"' in second
-    assert "run/logs" in third
+    assert all(
+        word in third for word in ("/health", "/ready", "/metrics", "admin http://127.0.0.1:8001", "admin-token")
+    )
+    assert str(tmp_path / "qwen" / "logs") in last
+    assert "pool.yaml is read again when it changes" in last
+
+
+def test_a_pool_that_is_scaled_to_zero_is_not_praised_as_ready_but_told_how_to_raise_it(tmp_path):
+    first, second, *_ = greeted(tmp_path, 0)
+    assert first.startswith(f"qwen is scaled to zero: {URL} refuses requests")
+    assert "set spec.replicas in pool.yaml to 1 or more" in second
+    assert "curl" not in second
 
 
 def cpu_pool(**engine):
