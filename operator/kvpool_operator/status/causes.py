@@ -7,11 +7,11 @@ from kvpool_api.conditions import Reason
 from kvpool_api.labels import ENGINE_CONTAINER
 from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 
-from kvpool_operator.last_words import last_error
+from kvpool_operator.last_words import holds_root_cause, last_error
 from kvpool_operator.manifests import condition, container_statuses
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
-from kvpool_operator.status.log_causes import known_cause
+from kvpool_operator.status.log_causes import known_cause, only_echoes
 
 KILLED = 137
 """Exit code of a container that SIGKILL ended: 128 and the signal's number."""
@@ -39,6 +39,19 @@ def why_unwell(engine: Engine) -> Reason | None:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
     return cause(engine.pod, log=engine.log)
+
+
+def engine_log_is_needed(pod: Manifest) -> bool:
+    """The engine has ended by itself, and its last words in the Pod's status do not hold the root cause.
+
+    Exit code 0 is no good end either: vLLM's server ends so when its engine core has died, and no status tells of that.
+    """
+    for status in container_statuses(pod):
+        if status.get("name") == ENGINE_CONTAINER and status.get("ready") is not True:
+            ended = _last_end(status)
+            by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") != "OOMKilled"
+            return by_itself and not holds_root_cause(as_text(ended.get("message")))
+    return False
 
 
 def deepest(found: Sequence[Reason]) -> Reason | None:
@@ -89,8 +102,12 @@ def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
         return because(code, _sentence(f"{who}: {message}", _WAITING_CAUSES[code]))
     if code == "ContainerCreating" and message:
         return because("FailedMount", f"{who}: {message}; make what is missing, or mend its name in the spec")
-    ended = as_map(at(status, ("state", "terminated"))) or as_map(at(status, ("lastState", "terminated")))
-    return _of_end(who, ended, _restarts(status), log or as_text(ended.get("message"))) if ended else None
+    ended = _last_end(status)
+    return _of_end(who, ended, _restarts(status), log) if ended else None
+
+
+def _last_end(status: Manifest) -> Manifest:
+    return as_map(at(status, ("state", "terminated"))) or as_map(at(status, ("lastState", "terminated")))
 
 
 def _restarts(status: Manifest) -> str:
@@ -98,13 +115,14 @@ def _restarts(status: Manifest) -> str:
     return "not restarted yet" if count == 0 else "restarted once" if count == 1 else f"restarted {count} times"
 
 
-def _of_end(who: str, ended: Manifest, restarts: str, words: str) -> Reason:
+def _of_end(who: str, ended: Manifest, restarts: str, log: str) -> Reason:
     if ended.get("reason") == "OOMKilled":
         return because("OOMKilled", f"{who}: the kernel killed it at its memory limit, {restarts}; raise that limit")
     code = ended.get("exitCode")
     if code == KILLED:
         return because("Killed", f"{who}: killed by SIGKILL (exit code 137), {restarts}: {_WHO_KILLS}")
-    known = known_cause(words)
+    words = log or as_text(ended.get("message"))
+    known = known_cause(words) or only_echoes(log)
     if known is not None:
         named, said, mend = known
         return because(named, f"{who}: {said}; {mend}")

@@ -102,7 +102,8 @@ class Container:
         since = self._now()
         status = self.status
         status.pid = process.pid
-        status.restart_count += "terminated" in status.state or bool(status.last_state)
+        if "terminated" in status.state or status.last_state:  # a process of this container has ended before
+            status.restart_count += 1
         self._enter(running(since))
         try:
             if self._halted.is_set():
@@ -115,6 +116,7 @@ class Container:
             process.kill()
             self._process = None
         status.started = status.ready = False
+        status.ended_log = process.end_of_log()
         self._enter(terminated(ended, since=since, now=self._now(), last_words=process.last_words()))
         return ended
 
