@@ -6,14 +6,16 @@ from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible
 from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, target_of
 from kvpool_router.requests.body import read_body
-from kvpool_router.requests.paths import Endpoint, Placement, stored_id
+from kvpool_router.requests.models import model_card
+from kvpool_router.requests.paths import MODELS, Endpoint, Placement, model_name, stored_id
+from kvpool_router.requests.refusal import unknown_model
 from kvpool_router.sse import EventStream
 from kvpool_router.unavailable import Tries, no_worker, owner_gone
 from kvpool_router.workers import Worker
 
 
 class Forwarding:
-    """`/v1/models`, `/tokenize`, `/detokenize` and stored responses."""
+    """Models, token counts and stored responses."""
 
     def __init__(self, deps: DoorDeps, owners: ResponseOwners) -> None:
         self._deps = deps
@@ -27,13 +29,15 @@ class Forwarding:
         Raises ClientGone: nobody waits for it.
         """
         body = await read_body(receive, scope["headers"], self._deps.max_body_bytes)
-        request = outgoing(
-            scope["method"], target_of(scope), scope["headers"], request_id.decode(), body if body else None
-        )
+        target = MODELS if endpoint.placement is Placement.LOOKED_UP else target_of(scope)
+        request = outgoing(scope["method"], target, scope["headers"], request_id.decode(), body if body else None)
         async with CancelledWhenGone(receive):
             answer = await self._ask(endpoint, scope["path"], request)
             try:
-                await self._deliver(endpoint, answer, request_id, send)
+                if endpoint.placement is Placement.LOOKED_UP and answer.status < 400:
+                    await self._deliver_card(model_name(scope["path"]), answer, request_id, send)
+                else:
+                    await self._deliver(endpoint, answer, request_id, send)
             finally:
                 answer.response.close()
 
@@ -75,3 +79,9 @@ class Forwarding:
         events = EventStream(endpoint.dialect, drops_usage=False)
         await begin(answer, events, request_id, send)
         await self._deps.engines.relay(answer, events, endpoint.dialect, send)
+
+    async def _deliver_card(self, name: str, answer: Answer, request_id: bytes, send: Send) -> None:
+        card = model_card(answer.first, name)
+        if card is None:
+            raise unknown_model(name, self._deps.names)
+        await respond(send, 200, [(b"content-type", b"application/json"), (b"x-request-id", request_id)], card)

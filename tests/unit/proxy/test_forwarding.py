@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import pytest
 from door_world import MODEL, door, worker
 from kvpool_router.owners import ResponseOwners
+from kvpool_router.requests.models import model_card
 from kvpool_router.workers import WorkerId
 from tiny_engine import TinyEngine, answers, dies, streams
+from yarl import URL
 
 STORED = {"id": "resp_1", "object": "response", "usage": {"input_tokens": 3, "output_tokens": 1}}
 
@@ -21,6 +24,43 @@ async def test_models_and_tokenization_are_answered_by_any_engine() -> None:
         assert {each.target for each in one.seen + other.seen} == {"/v1/models", "/tokenize"}
         assert (len(one.seen), len(other.seen)) == (2, 2)
         assert world.noted.records == []
+
+
+LISTED = {"object": "list", "data": [{"id": MODEL, "object": "model"}, {"id": "org/lora é", "object": "model"}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [(MODEL, MODEL), ("org/lora é", "org/lora é"), ("org%2Flora%20%C3%A9", "org/lora é")]
+)
+async def test_one_model_is_an_entry_of_the_engines_list(asked: str, name: str) -> None:
+    async with TinyEngine(answers(LISTED)) as engine, door([engine]) as world:
+        async with world.client.get(URL(world.url + "/v1/models/" + asked, encoded="%" in asked)) as answer:
+            assert answer.status == 200
+            assert await answer.json() == {"id": name, "object": "model"}
+        assert [each.target for each in engine.seen] == ["/v1/models"]
+
+
+async def test_a_model_that_is_not_in_the_list_is_not_found_and_no_engine_is_no_list() -> None:
+    async with TinyEngine(answers(LISTED)) as engine, door([engine]) as world:
+        async with world.client.get(world.url + "/v1/models/nope") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"]["message"].startswith("The model `nope` does not exist.")
+        async with world.client.get(world.url + "/v1/models/") as answer:
+            assert answer.status == 404
+        engine.respond = answers({"error": {"message": "no"}}, 401)
+        async with world.client.get(world.url + "/v1/models/nope") as answer:
+            assert (answer.status, await answer.json()) == (401, {"error": {"message": "no"}})
+    for odd in (b"[]", b'{"data":[{}]}', b"text", b'{"data":[]}'):
+        assert model_card(odd, MODEL) is None
+
+
+async def test_token_counts_and_the_engines_version_are_forwarded() -> None:
+    async with TinyEngine(answers({"input_tokens": 7})) as engine, door([engine]) as world:
+        status, body = await world.post("/v1/messages/count_tokens?beta=true", {"model": MODEL, "messages": []})
+        assert (status, json.loads(body)) == (200, {"input_tokens": 7})
+        async with world.client.get(world.url + "/version") as answer:
+            assert answer.status == 200
+        assert [each.target for each in engine.seen] == ["/v1/messages/count_tokens?beta=true", "/version"]
 
 
 async def test_a_dead_engine_is_passed_over() -> None:
