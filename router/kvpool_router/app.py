@@ -113,13 +113,14 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
         rhythm=Rhythm(),
     )
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry))
-    engines = Engines(session, Liveness(pool.roster))
+    engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
     try:
         yield _Parts(pool, metrics, registry, DecisionLog(config.strategy, config.kept_decisions), engines)
     finally:
         await metrics.close()
         await plane.close()
+        engines.close()
         context.destroy(linger=0)
 
 

@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import aiohttp
-
+from kvpool_router.engine_http import Exchange
 from kvpool_router.workers import Roster, Worker
 
 READINGS_TO_SILENT = 2
@@ -29,13 +28,13 @@ DEAD_AFTER_S = 30.0
 class _Stream:
     """A begun answer, and when it was last seen to have grown."""
 
-    response: aiohttp.ClientResponse
+    response: Exchange
     bytes_seen: int = -1
     seen_at: float = 0.0
 
     def has_stood_still(self, now: float, limit_s: float) -> bool:
         """Whether no byte came in all this time. The reader counts bytes anyhow, so streams pay nothing for it."""
-        received = self.response.content.total_bytes
+        received = self.response.total_bytes
         if received != self.bytes_seen:
             self.bytes_seen, self.seen_at = received, now
         return now - self.seen_at >= limit_s
@@ -127,7 +126,7 @@ class Liveness:
             waiting.discard(limit)
 
     @contextmanager
-    def streaming(self, url: str, response: aiohttp.ClientResponse) -> Iterator[None]:
+    def streaming(self, url: str, response: Exchange) -> Iterator[None]:
         """Within, the answer is passed on; it is closed when its engine turns out to be dead."""
         streams = self._address(url).streams
         streams[id(response)] = _Stream(response)

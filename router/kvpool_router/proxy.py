@@ -4,15 +4,14 @@ An answer's start is held back until its first byte of body, so that until then 
 """
 
 import asyncio
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from kvpool_router.asgi import Headers, Scope, Send
+from kvpool_router.engine_http import Broken, Connections, Exchange, Unreachable
 from kvpool_router.liveness import Liveness
 from kvpool_router.requests.refusal import Dialect, Refusal
 from kvpool_router.sse import EventStream
@@ -21,8 +20,6 @@ from kvpool_router.workers import Worker
 CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTION_S = 4.0
 """Shorter than the 5 s after which vLLM's server closes an idle connection, so that ours is never the stale one."""
-LARGE_BODY_BYTES = 1 << 20
-KEPT_URLS = 4096
 SILENT = "it is silent, on its metrics too"
 RETRIED_STATUSES = frozenset({502, 503})
 
@@ -76,11 +73,11 @@ class EngineFailed(Exception):
 class Outgoing(NamedTuple):
     """A request as every engine would be sent it."""
 
-    method: str
-    target: str
-    """Path and query."""
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | None
+    line: bytes
+    """Method and target: path and query."""
+    fields: bytes
+    """Header fields, each with its line end."""
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -89,7 +86,7 @@ class Answer:
 
     engine: str
     """Its address."""
-    response: aiohttp.ClientResponse
+    response: Exchange
     first: bytes
     """The first chunk of a stream, the whole of any other body, empty where there is none."""
     streams: bool
@@ -102,7 +99,7 @@ class Answer:
         """The engine's own, less what belongs to its connection; a stream's length is not known beforehand."""
         kept = [
             (name, value)
-            for name, value in self.response.raw_headers
+            for name, value in self.response.headers
             if (lower := name.lower()) not in _NOT_RETURNED and not (self.streams and lower == b"content-length")
         ]
         kept.append((b"x-request-id", request_id))
@@ -122,8 +119,9 @@ def engine_session() -> aiohttp.ClientSession:
 
 def outgoing(method: str, target: str, headers: Headers, request_id: str, body: bytes | None) -> Outgoing:
     """The client's request, less what belongs to its connection."""
-    kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _NOT_FORWARDED]
-    return Outgoing(method, target, (*kept, ("x-request-id", request_id)), body)
+    kept = [b"%b: %b\r\n" % field for field in headers if field[0] not in _NOT_FORWARDED]
+    kept.append(b"x-request-id: %b\r\n" % request_id.encode("latin-1"))
+    return Outgoing(f"{method} {target}".encode("latin-1"), b"".join(kept), body or b"")
 
 
 def target_of(scope: Scope) -> str:
@@ -133,28 +131,31 @@ def target_of(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def rank_header(worker: Worker, roster: Sequence[Worker]) -> tuple[tuple[str, str], ...]:
+def rank_header(worker: Worker, roster: Sequence[Worker]) -> bytes:
     """Names the DP rank to an engine that has several; to any other it means nothing."""
     if worker.id.dp_rank == 0 and not any(each.id.pod == worker.id.pod and each.id != worker.id for each in roster):
-        return ()
-    return (("x-data-parallel-rank", str(worker.id.dp_rank)),)
+        return b""
+    return b"x-data-parallel-rank: %d\r\n" % worker.id.dp_rank
 
 
 class Engines:
     """Sends requests to engines."""
 
-    def __init__(self, session: aiohttp.ClientSession, liveness: Liveness) -> None:
-        self._session = session
+    def __init__(self, liveness: Liveness) -> None:
+        self._connections = Connections(IDLE_CONNECTION_S, CONNECT_TIMEOUT_S)
         self.liveness = liveness
-        self._urls: dict[tuple[str, str], URL] = {}
 
-    async def ask(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]] = ()) -> Answer:
+    def close(self) -> None:
+        """Ends connections that nobody uses."""
+        self._connections.close()
+
+    async def ask(self, base: str, request: Outgoing, extra: bytes = b"") -> Answer:
         """Waits for the first byte of the answer's body.
 
         Args:
             base: the engine's URL.
             request: what to send.
-            extra: headers for this engine alone.
+            extra: header fields for this engine alone, each with its line end.
 
         Raises EngineFailed: another engine may be asked; this one is not known to have answered anything.
 
@@ -176,52 +177,38 @@ class Engines:
             try:
                 await _pass_on(answer, events, send)
                 broken, last = None, events.close()
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                why = SILENT if self.liveness.is_silent(answer.engine) else _told(error)
+            except Broken as error:
+                why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
                 broken = f"The engine broke off its answer: {why}. Send the request again."
                 last = Refusal(502, broken).stream_event(dialect)
         await send({"type": "http.response.body", "body": last})
         return broken
 
-    async def _answer(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]]) -> Answer:
-        body = request.body
-        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
+    async def _answer(self, base: str, request: Outgoing, extra: bytes) -> Answer:
         try:
-            response = await self._session.request(
-                request.method,
-                self._url(base, request.target),
-                data=data,
-                headers=(*request.headers, *extra),
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            unreached = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
-            raise EngineFailed(_told(error), reached=not unreached) from error
+            exchange = await self._connections.ask(base, request.line, request.fields + extra, request.body)
+        except Unreachable as error:
+            raise EngineFailed(str(error), reached=False) from error
+        except Broken as error:
+            raise EngineFailed(str(error)) from error
         try:
-            return await _begun(base, response)
+            return await _begun(base, exchange)
         except BaseException:
-            response.close()
+            exchange.close()
             raise
 
-    def _url(self, base: str, target: str) -> URL:
-        """Parsing a URL costs more than choosing an engine, and there are few."""
-        url = self._urls.get((base, target))
-        if url is None:
-            if len(self._urls) >= KEPT_URLS:
-                self._urls.clear()
-            url = self._urls[base, target] = URL(base + target, encoded=True)
-        return url
 
-
-async def _begun(base: str, response: aiohttp.ClientResponse) -> Answer:
-    if response.status in RETRIED_STATUSES:
-        raise EngineFailed(f"it answered {response.status}")
-    streams = response.headers.get("content-type", "").startswith("text/event-stream")
+async def _begun(base: str, exchange: Exchange) -> Answer:
+    if exchange.status in RETRIED_STATUSES:
+        raise EngineFailed(f"it answered {exchange.status}")
+    streams = any(
+        value.startswith(b"text/event-stream") for name, value in exchange.headers if name.lower() == b"content-type"
+    )
     try:
-        first = await (response.content.readany() if streams else response.content.read())
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise EngineFailed(_told(error)) from error
-    return Answer(base, response, first, streams)
+        first = await (exchange.readany() if streams else exchange.read())
+    except Broken as error:
+        raise EngineFailed(str(error)) from error
+    return Answer(base, exchange, first, streams)
 
 
 async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Send) -> None:
@@ -232,11 +219,7 @@ async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Se
 
 
 async def _pass_on(answer: Answer, events: EventStream, send: Send) -> None:
-    feed, read = events.feed, answer.response.content.readany
+    feed, read = events.feed, answer.response.readany
     while chunk := await read():
         if chunk := feed(chunk):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
