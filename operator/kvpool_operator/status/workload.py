@@ -51,7 +51,7 @@ def _routable(seen: Observed) -> str:
     desired, available = seen.pool.spec.replicas, seen.available
     if available > desired:
         return f"{available} engines are routable, {desired} wanted"
-    return f"{available} of {desired} engines {'is' if desired == 1 else 'are'} routable"
+    return f"{available} of {desired} engines are routable"
 
 
 def _fewest(seen: Observed) -> int:
@@ -60,14 +60,11 @@ def _fewest(seen: Observed) -> int:
 
 
 def _needed(seen: Observed) -> str:
-    spec, fewest = seen.pool.spec, _fewest(seen)
-    if fewest == spec.replicas - spec.rollout.max_unavailable:
-        return f"{_count(fewest)} needed: desired {spec.replicas} less maxUnavailable {spec.rollout.max_unavailable}"
-    return f"{_count(fewest)} needed at least"
-
-
-def _count(number: int) -> str:
-    return "1 is" if number == 1 else f"{number} are"
+    desired, spare, fewest = seen.pool.spec.replicas, seen.pool.spec.rollout.max_unavailable, _fewest(seen)
+    are = "1 is needed" if fewest == 1 else f"{fewest} are needed"
+    if not spare or fewest > desired - spare:
+        return are
+    return f"{are}: desired {desired} less maxUnavailable {spare}"
 
 
 def _traffic(seen: Observed) -> str:
