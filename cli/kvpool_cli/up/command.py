@@ -117,7 +117,7 @@ class _Watch:
             manifests = self._file.changed_pools()
             changes = [] if manifests is None else await self._local.change(manifests)
         except (UserError, Refused) as error:
-            told = f"kvpool: {self._options.file} has changed, the pools run on as they were: {error}"
+            told = f"kvpool: the changed file is not applied, the pools run on as they were: {error}"
             console(stderr=True).print(told, soft_wrap=True, highlight=False, markup=False, style="red")
         else:
             for change in changes:

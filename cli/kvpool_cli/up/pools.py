@@ -76,7 +76,8 @@ class LocalPools:
         asked = {_name(manifest): manifest for manifest in manifests}
         running = {(local.ref.namespace, local.ref.name): local for local in self.pools}
         if asked.keys() != running.keys():
-            raise UserError(_other_pools({name for _, name in asked}, {name for _, name in running}))
+            told = _other_pools({name for _, name in asked}, {name for _, name in running})
+            raise UserError(f"{self.setting.manifest}: {told}")
         before = {name: await self.cluster.get(local.ref) for name, local in running.items()}
         for name, manifest in asked.items():
             self._must_be_admitted(manifest, before[name])
@@ -86,7 +87,7 @@ class LocalPools:
         try:
             self.setting.admission.admit(manifest, old)
         except Invalid as invalid:
-            raise UserError(str(invalid)) from None
+            raise UserError(f"{self.setting.manifest}: {invalid}") from None
 
     async def _changed(self, local: LocalPool, manifest: Manifest, old: Manifest) -> list[str]:
         local.pool = await self._applied(manifest)
