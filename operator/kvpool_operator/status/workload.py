@@ -37,7 +37,7 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
 def first_cause(seen: Observed, done: Sequence[Done]) -> Reason | None:
     """What keeps an engine from serving, the deepest cause there is; None while all start as they should."""
     unwell = [engine for engine in seen.engines if engine.kept and not engine.available]
-    found = (why_unwell(engine) for engine in (*unwell, *unreplaced(seen)))
+    found = (why_unwell(engine) for engine in (*unwell, *(each.engine for each in unreplaced(seen))))
     return deepest([why for why in found if why is not None]) or quota_refusal(done)
 
 
