@@ -14,7 +14,7 @@ from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
 from kvpool_router.requests.prompts import TokenIds
-from kvpool_router.requests.refusal import Refusal, shortened
+from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
 from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
@@ -85,8 +85,7 @@ class Generation:
     def _check_model(self, model: str | None) -> None:
         if model is None or model in self._deps.names:
             return
-        known = ", ".join(self._deps.names)
-        raise Refusal(404, f"The model `{shortened(model)}` does not exist. This pool serves: {known}.", param="model")
+        raise unknown_model(model, self._deps.names)
 
     async def _serve(self, job: _Job, send: Send) -> None:
         await self._tokenize(job)
@@ -194,6 +193,7 @@ class Generation:
         now = deps.clock()
         events = EventStream(dialect, drops_usage=job.request.hides_usage)
         await begin(answer, events, job.request_id, send)
+        deps.cache.settle()
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at
         broken = await deps.engines.relay(answer, events, dialect, send)
