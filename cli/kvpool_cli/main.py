@@ -7,7 +7,9 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from kvpool_cli.bench.options import LoadOptions, ReportOptions, SharedPrefixOptions, TargetOptions, TraceOptions
 from kvpool_cli.errors import INTERRUPTED, UserError
+from kvpool_cli.option_groups import SectionedCommand, grouped
 
 app = typer.Typer(
     name="kvpool",
@@ -65,51 +67,25 @@ def status(
     raise typer.Exit(status(pool, _given(run_folder)))
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
+@grouped
 def bench(
-    trace: Annotated[Path | None, typer.Option(help="Mooncake-format trace to replay.", show_default=False)] = None,
-    profile: Annotated[
-        Literal["shared-prefix"] | None, typer.Option(help="Generated load; the default without --trace.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Trace: its first seconds; else 60.")] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="Trace: how many times its speed.")] = 1.0,
-    groups: Annotated[int, typer.Option(min=1, help="Profile: prompts of a group share a prefix.")] = 75,
-    prompts_per_group: Annotated[int, typer.Option(min=1)] = 5,
-    system_tokens: Annotated[int, typer.Option(min=1, help="Profile: shared tokens of a prompt.")] = 6000,
-    question_tokens: Annotated[int, typer.Option(min=1, help="Profile: own tokens of a prompt.")] = 1200,
-    output_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    rate: Annotated[float, typer.Option(min=0.001, help="Profile: requests a second.")] = 9.0,
-    arrivals: Annotated[Literal["poisson", "even"], typer.Option()] = "poisson",
-    seed: Annotated[int, typer.Option(help="Arrivals and order.")] = 1,
-    vocabulary: Annotated[int, typer.Option(help="Prompt token ids stay below this.")] = 4000,
-    url: Annotated[str | None, typer.Option(envvar="KVPOOL_URL", help="The pool that runs here, if omitted.")] = None,
-    model: Annotated[str | None, typer.Option(envvar="KVPOOL_MODEL", help="The first served, if omitted.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="KVPOOL_API_KEY")] = None,
-    admin_url: Annotated[str | None, typer.Option(envvar="KVPOOL_ADMIN_URL", help="Router's admin endpoint.")] = None,
-    admin_token_file: Annotated[Path | None, typer.Option(envvar="KVPOOL_ADMIN_TOKEN_FILE")] = None,
-    block_size: Annotated[int, typer.Option(min=1, envvar="KVPOOL_BLOCK_SIZE", help="Tokens in a KV block.")] = 16,
-    request_timeout: Annotated[float, typer.Option(min=1, help="Seconds for one request.")] = 600.0,
-    plot: Annotated[Path | None, typer.Option(help="Plot of TTFT: .png or .svg.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    run_folder: RunFolderOption = None,
+    load: LoadOptions,
+    trace: TraceOptions,
+    profile: SharedPrefixOptions,
+    target: TargetOptions,
+    report: ReportOptions,
 ) -> None:
-    """Send open-loop load and report hit rate, TTFT (from the scheduled arrival), TPOT, throughput and errors."""
-    from kvpool_cli.bench.command import BenchOptions, bench
-    from kvpool_cli.bench.mooncake import Cut
-    from kvpool_cli.bench.target import TargetOptions
-    from kvpool_cli.bench.workload import SharedPrefix
+    """Send load to a pool and report hit rate, TTFT, TPOT, throughput and errors.
 
-    shape = (groups, prompts_per_group, system_tokens, question_tokens, output_tokens)
-    generated = (
-        SharedPrefix(*shape, rate_per_s=rate, seconds=seconds or 60.0, arrivals=arrivals)
-        if profile or not trace
-        else None
-    )
-    target = TargetOptions(
-        url, model, admin_url, admin_token_file, block_size, api_key, request_timeout, _given(run_folder)
-    )
-    cut = Cut(seconds, speed)
-    raise typer.Exit(bench(BenchOptions(target, trace, cut, generated, seed, vocabulary, as_json, plot)))
+    Requests leave when they are due, however slow the answers are, and TTFT counts from then (open-loop load).
+
+    Exit 0: done. 1: more requests failed than --max-error-rate allows, or the pool does not answer. 2: the options are
+    at fault, and nothing was sent.
+    """
+    from kvpool_cli.bench.command import BenchOptions, bench
+
+    raise typer.Exit(bench(BenchOptions(load, trace, profile, target, report, _given(target.run_folder))))
 
 
 @app.command()

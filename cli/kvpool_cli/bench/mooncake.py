@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kvpool_cli.bench.workload import Planned, Segment, Workload
 from kvpool_cli.errors import UserError
+from kvpool_cli.text_file import read_text
 
 BLOCK_TOKENS = 512
 LEAST_BURST_GAP_MS = 1000
@@ -77,10 +78,7 @@ def burst_gap_ms(timestamps_ms: Sequence[float]) -> float:
 
 
 def rows_of(path: Path, block_tokens: int) -> Iterator[Row]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--trace {path}: cannot be read: {_reason(error)}") from None
+    lines = read_text(path, named="--trace").splitlines()
     return _parsed(path, enumerate(lines, start=1), block_tokens)
 
 
@@ -109,6 +107,4 @@ def _row(fields: dict[str, float | list[int]], block_tokens: int) -> Row:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
