@@ -176,7 +176,11 @@ class Loops:
         self._wake(ref)
 
     async def _run(self, ref: Ref) -> None:
-        """A pool that was made anew while its loop found it gone has woken the loop: it goes on."""
+        """The pool's loop, again if the pool was made anew while it ended.
+
+        A pool deleted and made again under its name wakes the loop that is just finding the old one gone; without the
+        second look that wake-up would be lost and the new pool would have no loop.
+        """
         wake = self._wakes[ref]
         await run_pool(self._deps, ref, wake)
         while wake.is_set():

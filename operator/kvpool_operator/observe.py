@@ -136,9 +136,11 @@ def _failed_at(pod: Manifest, created: float) -> float | None:
 
 
 def _lost_contact(pod: Manifest) -> bool:
-    """The node controller takes Ready away from the Pods of a silent node and leaves the rest as its kubelet told it.
+    """The node of this Pod has fallen silent.
 
-    A kubelet that has not looked at the gate yet gives its own reason for the same.
+    Nobody says so outright. The node controller sets Ready of its Pods to False and leaves ContainersReady as the
+    kubelet last told it, so the two contradict each other. A live kubelet shows the same pair while the readiness gate
+    is still shut, but then gives the reason ReadinessGatesNotReady.
     """
     ready = condition(pod, "Ready")
     taken_away = ready.get("status") == "False" and ready.get("reason") != "ReadinessGatesNotReady"

@@ -20,8 +20,9 @@ from kvpool_operator.plan.actions import DeleteEngine, because
 FIRST_DELAY_S = 5.0
 MAX_DELAY_S = 300.0
 KEPT = 8
-"""So many links of the chain stay as evidence."""
+"""So many links of the chain stay as evidence: enough for the delay to have reached its maximum."""
 KEPT_S = 1800.0
+"""What broke longer ago says nothing of how the next engine will fare."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Capacity:
         return self._why_old[engine.name] is not None
 
     def _fill(self, missing: int) -> Iterator[Action]:
+        """First back from their drain, warmest first, what has its cache still; then new ones.
+
+        What replaces an engine that broke too soon waits (see `broken`), and draining engines count against surge: they
+        hold their GPUs until they end.
+        """
         leaving = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)]
         returned = sorted(leaving, key=self._worth, reverse=True)[:missing]
         for engine in returned:

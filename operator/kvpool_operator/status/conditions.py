@@ -161,6 +161,9 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
 
 
 def _has_served(seen: Observed) -> bool:
-    """It was Ready in the round before, or has been amiss ever since."""
+    """It has been Ready once and not well again since: read off the conditions that the round before has written.
+
+    Degraded itself carries the memory on: a pool that fell from Ready stays degraded until it is Ready again.
+    """
     signs = {(ConditionType.READY.value, "True"), (ConditionType.DEGRADED.value, "True")}
     return any((each.type, each.status) in signs for each in seen.pool.status.conditions)

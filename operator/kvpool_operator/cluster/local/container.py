@@ -14,8 +14,11 @@ from kvpool_operator.cluster.seam import Manifest
 LOG = logging.getLogger(__name__)
 
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 10.0, 20.0)
+"""Waits before the first, second … restart: a kubelet's pattern, but quicker, for somebody sits before this machine."""
 WELL_AFTER_S = 60.0
+"""A process that lived so long clears the back-off."""
 START_RETRY_S = 0.2
+"""What could not start (a ConfigMap that is not there yet) is tried again this often."""
 
 
 @dataclass(frozen=True, slots=True)

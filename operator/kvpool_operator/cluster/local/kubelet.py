@@ -89,7 +89,7 @@ class RunningPod:
         return next(logs, "")
 
     def kill(self) -> None:
-        """The object is gone already: nothing waits any more."""
+        """End at once, without grace: the object was removed from the store, so nobody waits for a graceful end."""
         self._hurried.set()
         self._deleted.set()
         for container in self._containers:
