@@ -118,6 +118,15 @@ def test_a_pool_whose_process_was_killed_is_said_to_have_ended_with_the_mend(tmp
         status("other", tmp_path)
 
 
+def test_a_killed_run_is_named_beside_the_pools_that_run(tmp_path, capsys):
+    RunFolder(tmp_path, "old").write_record(record("old").model_copy(update={"pid_started": "1"}), "")
+    recorded(tmp_path, pool(READY))
+    assert status(None, tmp_path) == 0
+    assert "pool old is not running: process" in capsys.readouterr().out
+    status("qwen", tmp_path)
+    assert "pool old" not in capsys.readouterr().out
+
+
 def test_what_has_not_been_looked_at_for_long_says_so(tmp_path, capsys, monkeypatch):
     recorded(tmp_path, pool(READY))
     monkeypatch.setattr("kvpool_cli.status.FRESH_S", -1.0)
