@@ -50,19 +50,23 @@ def _asked_for(say: Say, sampling: Sampling, bound: int) -> Ending | None:
         length += len(word)
         if token in sampling.stop_token_ids and count >= sampling.min_tokens:
             return Ending(count, token, length if keeps else length - len(word))
-        if count > sampling.min_tokens and (found := _string_in(seen, sampling)):
+        if count > sampling.min_tokens and (found := _string_in(seen, len(word), sampling)):
             return Ending(count, found[0], before + found[1])
         tail = seen[-reach:] if reach else ""
     return None
 
 
-def _string_in(seen: str, sampling: Sampling) -> tuple[str, int] | None:
-    """A stop string in the newest text, and how much of that text is kept."""
+def _string_in(seen: str, new: int, sampling: Sampling) -> tuple[str, int] | None:
+    """The stop string that is complete first in the text's `new` last characters, and how much of the text is kept."""
+    found: list[tuple[int, str, int]] = []
     for string in sampling.stop:
-        begin = seen.find(string)
+        begin = seen.find(string, max(0, len(seen) - new - len(string) + 1))
         if begin >= 0:
-            return string, begin + (len(string) if sampling.include_stop_str_in_output else 0)
-    return None
+            found.append((begin + len(string), string, begin))
+    if not found:
+        return None
+    end, string, begin = min(found, key=lambda each: each[0])
+    return string, end if sampling.include_stop_str_in_output else begin
 
 
 class Telling:

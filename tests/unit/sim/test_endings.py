@@ -67,3 +67,12 @@ def test_as_much_is_held_back_as_may_become_a_stop_string():
     words = ["abc", "def", "ghi"]
     sampling = Sampling(stop=("zzzz",), ignore_eos=True)
     assert told(words, Ending(None), sampling) == ["", "abc", "defghi"]
+
+
+def test_of_several_stop_strings_the_one_that_is_complete_first_ends_the_answer():
+    assert ending_of(saying(["abcd"]), Sampling(stop=("cd", "bc")), 100, 40) == Ending(1, "bc", 1)
+
+
+def test_a_stop_string_wholly_before_the_least_length_ends_nothing():
+    words = ["ab", "cd", "ef", "xyz"]
+    assert ending_of(saying(words), Sampling(stop=("b", "f"), min_tokens=2), 100, 40) == Ending(3, "f", 5)
