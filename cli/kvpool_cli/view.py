@@ -108,16 +108,15 @@ def standing(pool: InferencePool, engines: int | None) -> str:
     """What clients get of a pool of which so many engines serve; None where the router does not say.
 
     Ready allows for engines that are away (rollout.maxUnavailable), and not being Ready does not mean that nobody
-    answers: so the engines are counted wherever fewer serve than are asked for.
+    answers: so the engines are counted wherever fewer serve than are asked for. A start ends when the operator has found
+    a routable one, not a moment before.
     """
     ready, asked = _is(pool, ConditionType.READY), pool.spec.replicas
     if ready and not asked:
         return "scaled to zero"
-    if _router_has_just_begun(pool):
-        return "not ready"
     if ready and (engines is None or engines >= asked):
         return "ready"
-    if not engines:
+    if not engines or not pool.status.routable_replicas:
         return "not ready"
     doing = "replacing" if _is(pool, ConditionType.DEGRADED) else "starting"
     told = f"serving with {min(engines, asked)} of {asked} engines"

@@ -9,12 +9,16 @@ from kvpool_cli.router_facts import RouterFacts
 URL = "http://127.0.0.1:8000"
 
 
-def pool(*conditions, generation=1, observed=1, replicas=1):
+def pool(*conditions, generation=1, observed=1, replicas=1, routable=1):
     return InferencePool.model_validate(
         {
             "metadata": {"name": "qwen", "generation": generation},
             "spec": {"model": {"name": "m"}, "replicas": replicas},
-            "status": {"observedGeneration": observed, "conditions": [c.model_dump() for c in conditions]},
+            "status": {
+                "observedGeneration": observed,
+                "routableReplicas": routable,
+                "conditions": [c.model_dump() for c in conditions],
+            },
         }
     )
 
