@@ -29,7 +29,7 @@ from kvpool_cli.bench.summary import summarize
 from kvpool_cli.bench.target import Destination
 from kvpool_cli.bench.token_ids import TokenIds
 from kvpool_cli.bench.workload import Workload
-from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel
+from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel, legend
 from kvpool_cli.demo_scenarios import LABELS, STRATEGIES, Scenario, manifest, scenarios
 from kvpool_cli.errors import INTERRUPTED, UserError
 from kvpool_cli.ports import first_free
@@ -139,7 +139,7 @@ def _report(console: Console, comparisons: Sequence[Comparison], begun: float) -
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "demo.json").write_text(json.dumps(as_json(comparisons, duration_s), indent=2) + "\n")
     plot_comparison(FOLDER / "demo.png", by_panel(comparisons))
-    console.print(as_table(comparisons))
+    console.print(as_table(comparisons), legend(), "")
     console.print(
         f"{duration_s:.0f} s; plot in {FOLDER}/demo.png, figures in {FOLDER}/demo.json", highlight=False, soft_wrap=True
     )
