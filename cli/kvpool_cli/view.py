@@ -108,8 +108,8 @@ def standing(pool: InferencePool, engines: int | None) -> str:
     """What clients get of a pool of which so many engines serve; None where the router does not say.
 
     Ready allows for engines that are away (rollout.maxUnavailable), and not being Ready does not mean that nobody
-    answers: so the engines are counted wherever fewer serve than are asked for. A start ends when the operator has found
-    a routable one, not a moment before.
+    answers: so the engines are counted wherever fewer serve than are asked for. A start ends when the operator has
+    found a routable one, not a moment before.
     """
     ready, asked = _is(pool, ConditionType.READY), pool.spec.replicas
     if ready and not asked:
