@@ -18,14 +18,14 @@ COLUMNS = (
     *("TPOT\np90 ms", "errors", "step late\np99 ms"),
 )
 LEGEND = {
-    "hit": "share of prompt tokens that engines had cached, by their own count",
+    "hit": "share of prompt tokens that engines had cached, as they counted",
     "predicted": "share of requests for which the router foretold that count",
     "TTFT": "time to first token, from when the request was due",
     "TPOT": "time per output token after the first",
     "p90": "9 requests of 10 took no longer",
     "errors": "requests without a whole answer",
     "step late": "engines behind their own clock; a few ms: the machine kept up",
-    "gain": "of cache_aware: times the hit rate, and p90 of TTFT so many times lower",
+    "gain": "cache_aware: so many times the hit rate, and the p90 of TTFT lower",
 }
 
 
