@@ -178,7 +178,7 @@ def _one_system(messages: Sequence[Message]) -> list[Message]:
 def _append_item(messages: list[Message], item: Object) -> None:
     kind = item.get("type", "message")
     if kind == "function_call":
-        function = {"arguments": item.get("arguments"), "name": item.get("name")}
+        function = {"name": item.get("name"), "arguments": item.get("arguments")}
         call = {"id": item.get("call_id"), "function": function, "type": "function"}
         _open_assistant(messages, "never").setdefault("tool_calls", []).append(call)
     elif kind == "reasoning":

@@ -105,7 +105,8 @@ class EngineServer:
 
     def _render(self, api: Api, body: bytes) -> bytes:
         if not self._settings.opens_render:
-            raise Refusal(403, "Start the engine with --enable-scale-out to use this endpoint", kind="Forbidden")
+            mend = "Restart vllm serve with --enable-scale-out to enable them."
+            raise Refusal(403, f"Scale-out endpoints are disabled. {mend}", kind="PermissionDeniedError")
         return self._rendering.rendered(api, parsed(body))
 
     async def _infer(self, api: Api, body: Body, scope: Scope, receive: Receive, send: Send) -> None:

@@ -188,7 +188,9 @@ async def test_tokens_are_told_as_the_engine_computes_them(engine):
 
 async def test_render_is_closed_unless_opened():
     async with sim_engine() as engine:
-        await engine.post("/v1/completions/render", {"prompt": "hello"}, status=403)
+        refused = await engine.post("/v1/completions/render", {"prompt": "hello"}, status=403)
+        assert refused["error"]["type"] == "PermissionDeniedError"
+        assert "--enable-scale-out" in refused["error"]["message"]
 
 
 REFUSED = [
