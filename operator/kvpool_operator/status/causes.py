@@ -8,7 +8,7 @@ from kvpool_api.labels import ENGINE_CONTAINER
 from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 
 from kvpool_operator.last_words import holds_root_cause, last_error
-from kvpool_operator.manifests import condition, container_statuses
+from kvpool_operator.manifests import condition, container_statuses, seconds
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
 from kvpool_operator.status.log_causes import known_cause, only_echoes
@@ -28,6 +28,9 @@ _WAITING_CAUSES = {
     "CreateContainerError": "",
     "RunContainerError": "",
 }
+_TIMEOUT_MEND = (
+    "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
+)
 _CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
@@ -38,7 +41,28 @@ def why_unwell(engine: Engine) -> Reason | None:
     if engine.lost_contact:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
-    return cause(engine.pod, log=engine.log)
+    return _never_started(engine) or cause(engine.pod, log=engine.log)
+
+
+def _never_started(engine: Engine) -> Reason | None:
+    """It was ended because its time to start was over: what its exit code says would then lead astray."""
+    status = next((each for each in container_statuses(engine.pod) if each.get("name") == ENGINE_CONTAINER), {})
+    ended, limit_s = _last_end(status), _startup_limit_s(engine.pod)
+    began, over = seconds(ended.get("startedAt")), seconds(ended.get("finishedAt"))
+    if engine.routable or status.get("ready") is True or not limit_s or began is None or over is None:
+        return None
+    if over - began < limit_s:
+        return None
+    told = f"{engine.name}: not ready within {limit_s} s and ended for that, {_restarts(status)}"
+    return because("StartupTimeout", f"{told}; {_TIMEOUT_MEND}")
+
+
+def _startup_limit_s(pod: Manifest) -> int:
+    """What the Pod's own startup probe allows: the pool's spec may ask for another time by now. 0 without a probe."""
+    containers = [as_map(each) for each in as_list(at(pod, ("spec", "containers")))]
+    probe = next((as_map(each.get("startupProbe")) for each in containers if each.get("name") == ENGINE_CONTAINER), {})
+    period_s, failures = probe.get("periodSeconds"), probe.get("failureThreshold")
+    return period_s * failures if isinstance(period_s, int) and isinstance(failures, int) else 0
 
 
 def engine_log_is_needed(pod: Manifest) -> bool:

@@ -360,7 +360,11 @@ def test_what_is_under_way_is_told():
     assert progress(world(*map(engine, range(4)), replicas=4)) == (
         "True",
         "EnginesMoving",
-        f"{names[0]}, {names[1]}, {names[2]} and 1 more start, drain or wait",
+        f"not serving yet: {names[0]}, {names[1]}, {names[2]} and 1 more",
+    )
+    leaving, hung = replace(serving(engine(1)), draining_since=T0), replace(engine(2), routable=True)
+    assert progress(world(serving(engine(0)), leaving, hung))[2] == (
+        f"not serving any more, to come back: {names[2]}; draining: {names[1]}"
     )
     assert progress(whole(1)) == ("True", "EnginesMissing", "1 of 2 engines exist")
 
