@@ -77,7 +77,7 @@ class EventStream:
 
     def _seen(self, chunk: bytes) -> bytes:
         events = chunk.split(b"\n\n")
-        kept = []
+        kept: list[bytes] = []
         for event in events:
             if self._mark in event:
                 self._last = event

@@ -93,13 +93,15 @@ _ENGINE_ONLY = ("/render", "/derender")
 
 
 def resolve(method: str, path: str) -> Endpoint:
-    """The endpoint that serves this request.
+    """The endpoint that serves this request. What browsers ask before it (OPTIONS) is for the engines to permit.
 
     Raises Refusal: 403 for what manages an engine, 405 for the wrong method, 404 for the rest.
     """
     found = _ENDPOINTS.get(path) or _stored(path) or _model(path)
     if found is None:
         raise _unserved(path)
+    if method == "OPTIONS":
+        return Endpoint(found.path, method, Placement.ANY, found.dialect)
     if found.method != method:
         raise Refusal(405, f"{path} takes {found.method}, not {shortened(method)}.", allow=found.method)
     return found

@@ -63,6 +63,18 @@ async def test_token_counts_and_the_engines_version_are_forwarded() -> None:
         assert [each.target for each in engine.seen] == ["/v1/messages/count_tokens?beta=true", "/version"]
 
 
+async def test_what_a_browser_asks_first_is_answered_by_an_engine() -> None:
+    allowed = {"access-control-allow-origin": "*"}
+    asked = {"origin": "http://a.test", "access-control-request-method": "POST"}
+    async with TinyEngine(answers({}, headers=allowed)) as engine, door([engine]) as world:
+        for path in ("/v1/chat/completions", "/v1/models/tiny"):
+            async with world.client.options(world.url + path, headers=asked) as answer:
+                assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "*")
+        async with world.client.options(world.url + "/sleep", headers=asked) as answer:
+            assert answer.status == 403
+        assert [(each.method, each.headers["origin"]) for each in engine.seen] == [("OPTIONS", "http://a.test")] * 2
+
+
 async def test_a_dead_engine_is_passed_over() -> None:
     async with TinyEngine(answers({"data": []})) as one, door([worker("gone"), one]) as world:
         for _ in range(2):
