@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from kvpool_router.events.wire import decode
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.requests.peek import peek
-from kvpool_router.requests.prompts import packed
 from kvpool_router.tokens.hf_impl import load
 from kvpool_router.workers import WorkerId
 from kvpool_sim import tokenizer_path
@@ -94,7 +93,7 @@ def routers_tokens(tokenizer, path, body):
 
 def engines_tokens(path, body):
     reader = Reader(settings(*CALLS_TOOLS), VOCABULARY)
-    return packed(reader.rendered(APIS[path], body)[1][0])
+    return reader.rendered(APIS[path], body)[1][0].tobytes()
 
 
 @pytest.mark.parametrize("name", BODIES)
