@@ -7,7 +7,7 @@ from kvpool_api.conditions import Reason
 from kvpool_api.labels import ENGINE_CONTAINER
 from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 
-from kvpool_operator.last_words import holds_root_cause, last_error
+from kvpool_operator.last_words import errors, holds_root_cause, last_error
 from kvpool_operator.manifests import condition, container_statuses, seconds
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
@@ -150,7 +150,8 @@ def _of_end(who: str, ended: Manifest, restarts: str, log: str) -> Reason:
     if known is not None:
         named, said, mend = known
         return because(named, f"{who}: {said}; {mend}")
-    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts}: {last_error(words)}")
+    earlier = "" if holds_root_cause(words) or not errors(words)[1] else "; its log tells the cause further above"
+    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts}: {last_error(words)}{earlier}")
 
 
 def _why_ended(engine: Engine) -> Reason:

@@ -90,6 +90,7 @@ def test_the_log_goes_before_the_last_words_that_the_pod_holds():
     engine_log = "ValueError: the cause\nRuntimeError: Engine core initialization failed. See root cause above."
     crashed = pod(ended("RuntimeError: Engine core initialization failed. See root cause above."))
     assert cause(crashed, log=engine_log).message.endswith("ValueError: the cause")
+    assert cause(crashed).message.endswith("See root cause above.; its log tells the cause further above")
     beside = pod(ended("KeyError: x", name="sidecar"))
     assert cause(beside, log=engine_log).message.endswith("KeyError: x")
 
