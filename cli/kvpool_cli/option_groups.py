@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar, Protocol, get_args, get_type_hints
 from typer.core import TyperCommand
 from typer.models import OptionInfo
 
-DEFAULT_SECTION = "Options"
+SECTIONS = {"argument": "Arguments", "option": "Options"}
+"""For parameters that name no section."""
 TOLD_DEFAULT = re.compile(r"default: \(([^()]*)\)")
 """typer puts a default that is told in words into parentheses."""
 
@@ -76,7 +77,7 @@ class SectionedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                section = getattr(parameter, "rich_help_panel", None) or DEFAULT_SECTION
+                section = getattr(parameter, "rich_help_panel", None) or SECTIONS[parameter.param_type_name]
                 sections.setdefault(section, []).append((record[0], TOLD_DEFAULT.sub(r"default: \1", record[1])))
         for section, records in sections.items():
             with formatter.section(section):

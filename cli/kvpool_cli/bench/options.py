@@ -119,7 +119,7 @@ class TargetOptions:
         Path | None,
         Option(
             envvar="KVPOOL_RUN_FOLDER",
-            help="Where `kvpool up` recorded the pool.",
+            help="Without --url: where `kvpool up` recorded the pool.",
             show_default="XDG_RUNTIME_DIR/kvpool, else /tmp/kvpool-UID",
         ),
     ] = None

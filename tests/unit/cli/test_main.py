@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -21,8 +22,20 @@ def run(monkeypatch, *words, name="kvpool"):
 def test_help_and_version_need_nothing_but_the_command_line(monkeypatch, capsys):
     assert run(monkeypatch, "--help") == 0
     assert run(monkeypatch, "version") == 0
+    assert run(monkeypatch, "--version") == 0
     shown = capsys.readouterr().out
+    assert shown.count(f"kvpool {version('kvpool')}") == 2
     assert all(word in shown for word in ("up", "status", "bench", "crd", f"kvpool {version('kvpool')}"))
+
+
+@pytest.mark.parametrize("command", ["", "up", "status", "bench", "crd", "version"])
+def test_every_option_and_command_is_explained_in_help_of_80_columns(monkeypatch, capsys, command):
+    assert run(monkeypatch, *command.split(), "--help") == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.partition("Commands:")[2]
+    bare = re.findall(r"^  (--?[a-z-]+(?: <.*>| [A-Z]+)?)$(?!\n {8,}\S)", shown, re.MULTILINE)
+    assert bare == []
 
 
 def test_help_imports_what_tells_options_and_nothing_that_runs_a_subcommand():
