@@ -28,8 +28,9 @@ def status(pool: str | None, run_folder: Path) -> int:
     views = asyncio.run(_views(records, run_folder))
     for record, found in zip(records, views, strict=True):
         out.print(*status_report(found), *_silence(record, run_folder), sep="\n")
-    for ended in left_behind(run_folder) if pool is None else ():
-        out.print(_ended(ended), soft_wrap=True, highlight=False, markup=False)
+    if pool is None:
+        for ended in left_behind(run_folder):
+            out.print(_ended(ended), soft_wrap=True, highlight=False, markup=False)
     return READY if all(found.ready for found in views) else NOT_READY
 
 
