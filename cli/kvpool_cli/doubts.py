@@ -1,9 +1,19 @@
 """What a pool that the API accepts will most likely not do as its author hopes; said, never refused."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from kvpool_api.pool import InferencePool
 from kvpool_operator.build.engine_arguments import tensor_parallel_size
+from rich.console import Console
+
+
+def say_doubts(file: Path, pools: Iterable[InferencePool], console: Console) -> None:
+    """A warning a line."""
+    for pool in pools:
+        for doubt in doubts(pool):
+            line = f"warning: {file}: pool {pool.metadata.name}: {doubt}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def doubts(pool: InferencePool) -> Iterator[str]:

@@ -3,13 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from kvpool_cli.bench.options import LoadOptions, ReportOptions, SharedPrefixOptions, TargetOptions, TraceOptions
 from kvpool_cli.errors import INTERRUPTED, UserError
 from kvpool_cli.option_groups import SectionedCommand, grouped
+from kvpool_cli.run_folder_option import RunFolder
+from kvpool_cli.up.options import RunOptions, ShowOptions
 
 app = typer.Typer(
     name="kvpool",
@@ -29,15 +31,6 @@ app = typer.Typer(
     """,
 )
 
-RunFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="KVPOOL_RUN_FOLDER",
-        help="Where `up` records running pools and their logs, and `status` and `bench` find them.",
-        show_default="XDG_RUNTIME_DIR/kvpool, else /tmp/kvpool-UID",
-    ),
-]
-
 
 def _version_asked(asked: bool) -> None:
     if asked:
@@ -56,55 +49,8 @@ def kvpool(
 
 
 @app.command(cls=SectionedCommand, short_help="Run pools on this machine.")
-def up(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="YAML with one or more InferencePools, such as those in examples/ of kvpool's repository.",
-            show_default=False,
-        ),
-    ],
-    engine: Annotated[
-        Literal["sim", "vllm"],
-        typer.Option(help="sim: simulated engines, which need no GPU. vllm: real vLLM, which must be installed."),
-    ] = "sim",
-    port: Annotated[
-        int,
-        typer.Option(
-            min=1024,
-            max=65000,
-            help="The first pool answers here, its router's admin endpoint one above; the next pool two above.",
-        ),
-    ] = 8000,
-    once_ready: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CMD",
-            help="When all pools are ready, run this shell command, then end. It finds the first pool by KVPOOL_URL, "
-            "KVPOOL_MODEL and, for its router, KVPOOL_ADMIN_URL and KVPOOL_ADMIN_TOKEN_FILE.",
-        ),
-    ] = None,
-    live: Annotated[
-        bool, typer.Option(help="A table that is redrawn, where stdout is a terminal; or a line a change.")
-    ] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    timeout: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="SECONDS", help="Give up when the pools are not ready by then.", show_default="none"
-        ),
-    ] = None,
-    vllm_python: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="KVPOOL_VLLM_PYTHON",
-            help="With --engine vllm: the python that has vLLM.",
-            show_default="the one that runs kvpool",
-        ),
-    ] = None,
-    run_folder: RunFolderOption = None,
-) -> None:
+@grouped
+def up(run: RunOptions, show: ShowOptions) -> None:
     """Run the pools of FILE on this machine until Ctrl-C, as a cluster would run them.
 
     Engines and routers are processes here. Each pool answers as an OpenAI server; how it does is shown, and changes of
@@ -116,14 +62,14 @@ def up(
     from kvpool_cli.up.command import UpOptions, up
 
     options = UpOptions(
-        file=file,
-        engine=engine,
-        port=port,
-        once_ready=once_ready,
-        shown="quiet" if quiet else "live" if live else "lines",
-        timeout_s=timeout,
-        vllm_python=vllm_python,
-        run_folder=_given(run_folder),
+        file=run.file,
+        engine=run.engine,
+        port=run.port,
+        once_ready=run.once_ready,
+        shown=show.shown,
+        timeout_s=run.timeout_s,
+        vllm_python=run.vllm_python,
+        run_folder=_given(run.run_folder),
     )
     raise typer.Exit(up(options))
 
@@ -134,7 +80,7 @@ def status(
         str | None,
         typer.Argument(metavar="POOL", help="The name of one pool; without it, all.", show_default=False),
     ] = None,
-    run_folder: RunFolderOption = None,
+    run_folder: RunFolder = None,
 ) -> None:
     """Say how the pools that `kvpool up` runs here are doing, and why.
 

@@ -49,7 +49,7 @@ def _parameters(kind: type[OptionGroup]) -> Iterator[inspect.Parameter]:
     for field in fields(kind):
         value, option = get_args(hints[field.name])
         placed = copy(option)
-        placed.rich_help_panel = kind.section
+        placed.rich_help_panel = kind.section if isinstance(option, OptionInfo) else None
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[value, placed]

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from typer import Option
 
 from kvpool_cli.bench.workload import Arrivals, SharedPrefix
+from kvpool_cli.run_folder_option import RunFolder
 
 USUAL = SharedPrefix()
 
@@ -115,14 +116,7 @@ class TargetOptions:
     timeout_s: Annotated[
         float, Option("--request-timeout", min=1, help="Seconds after which a request counts as failed.")
     ] = 600.0
-    run_folder: Annotated[
-        Path | None,
-        Option(
-            envvar="KVPOOL_RUN_FOLDER",
-            help="Without --url: where `kvpool up` recorded the pool.",
-            show_default="XDG_RUNTIME_DIR/kvpool, else /tmp/kvpool-UID",
-        ),
-    ] = None
+    run_folder: RunFolder = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from kvpool_api.crd import custom_resource_definition
 from kvpool_api.pool import InferencePool
 from kvpool_api.validation import Admission
 from kvpool_operator.cluster.seam import Refused
-from rich.console import Console
 
-from kvpool_cli.doubts import doubts
+from kvpool_cli.doubts import say_doubts
 from kvpool_cli.errors import FAILED, INTERRUPTED, UserError
 from kvpool_cli.render import console
 from kvpool_cli.up.engines import EngineName, programs
@@ -51,8 +50,7 @@ def up(options: UpOptions) -> int:
     file = ManifestFile(options.file, admission)
     manifests = file.pools()
     pools = [InferencePool.model_validate(manifest) for manifest in manifests]
-    if options.shown != "quiet":
-        _say_doubts(options.file, pools)
+    say_doubts(options.file, pools, console(stderr=True, quiet=options.shown == "quiet"))
     images = programs(options.engine, options.vllm_python, pools)
     manifest, run_folder = str(options.file.absolute()), options.run_folder.absolute()
     setting = Setting(admission, images, options.engine, manifest, options.port, run_folder)
@@ -62,15 +60,6 @@ def up(options: UpOptions) -> int:
             return await _Watch(local, options, file).run()
 
     return asyncio.run(_until_stopped(run()))
-
-
-def _say_doubts(file: Path, pools: Sequence[InferencePool]) -> None:
-    told = Console(stderr=True)
-    for pool in pools:
-        for doubt in doubts(pool):
-            told.print(
-                f"warning: {file}: pool {pool.metadata.name}: {doubt}", soft_wrap=True, highlight=False, markup=False
-            )
 
 
 async def _until_stopped(work: Coroutine[None, None, int]) -> int:

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 from kvpool_api.pool import InferencePool
-from kvpool_cli.doubts import doubts
+from kvpool_cli.doubts import doubts, say_doubts
+from rich.console import Console
 
 
 def pool(gpus, **engine):
@@ -24,3 +27,11 @@ def test_a_size_that_was_asked_for_is_doubted_by_its_own_name():
     (line,) = doubts(pool(6, tensorParallelSize=6))
     assert line.startswith("spec.engine.tensorParallelSize 6 is no power of two")
     assert line.endswith("4 or 8 fit most models")
+
+
+def test_doubts_are_said_as_warnings_of_the_file_in_one_line_each():
+    console = Console(width=40)
+    with console.capture() as captured:
+        say_doubts(Path("three.yaml"), [pool(3), pool(2), pool(5)], console)
+    lines = captured.get().splitlines()
+    assert [line[:33] for line in lines] == ["warning: three.yaml: pool qwen: a"] * 2

@@ -44,7 +44,11 @@ def test_help_imports_what_tells_options_and_nothing_that_runs_a_subcommand():
         "if n.startswith(('kvpool_', 'aiohttp', 'pydantic', 'yaml', 'rich.'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    light = {"", ".main", ".errors", ".option_groups", ".bench", ".bench.options", ".bench.workload"}
+    light = {"", ".main", ".errors", ".option_groups", ".bench", ".bench.options", ".bench.workload"} | {
+        ".run_folder_option",
+        ".up",
+        ".up.options",
+    }
     assert set(ast.literal_eval(done.stdout)) == {f"kvpool_cli{name}" for name in light}
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 import pytest
 import typer
 from kvpool_cli.option_groups import SectionedCommand, flags_given, grouped
-from typer import Option
+from typer import Argument, Option
 from typer.testing import CliRunner
 
 
@@ -22,6 +22,7 @@ class Sizes:
 class Names:
     section: ClassVar[str] = "How called"
 
+    place: Annotated[str, Argument(metavar="PLACE", help="Where.")]
     name: Annotated[str, Option(help="Its name.", envvar="THE_NAME")]
 
 
@@ -44,24 +45,27 @@ def app(seen):
 
 
 def test_each_group_arrives_with_what_was_told_and_what_was_not(app, seen):
-    assert CliRunner().invoke(app, ["--width", "3", "--name", "x"]).exit_code == 0
-    assert CliRunner().invoke(app, ["--no-room"], env={"THE_NAME": "y"}).exit_code == 0
-    assert seen == [(Sizes(3, True), Names("x")), (Sizes(None, False), Names("y"))]
+    assert CliRunner().invoke(app, ["here", "--width", "3", "--name", "x"]).exit_code == 0
+    assert CliRunner().invoke(app, ["there", "--no-room"], env={"THE_NAME": "y"}).exit_code == 0
+    assert seen == [(Sizes(3, True), Names("here", "x")), (Sizes(None, False), Names("there", "y"))]
 
 
 def test_an_option_without_a_default_is_required_and_bounds_are_held(app, seen):
-    assert CliRunner().invoke(app, []).exit_code == 2
-    assert CliRunner().invoke(app, ["--width", "0", "--name", "x"]).exit_code == 2
+    assert CliRunner().invoke(app, ["here"]).exit_code == 2
+    assert CliRunner().invoke(app, ["here", "--width", "0", "--name", "x"]).exit_code == 2
     assert seen == []
 
 
 def test_help_has_a_section_a_group(app):
     shown = CliRunner().invoke(app, ["--help"]).output
-    order = [shown.index(words) for words in ("Make it.", "How large:", "--width", "How called:", "--name", "Options:")]
+    order = [
+        shown.index(words)
+        for words in ("Make it.", "How large:", "--width", "Arguments:", "How called:", "--name", "Options:")
+    ]
     assert order == sorted(order)
     assert "default: as wide as it is" in shown
 
 
 def test_flags_that_were_given_are_named_as_they_are_written():
     assert flags_given(Sizes(width_cm=3)) == ["--width", "--room/--no-room"]
-    assert flags_given(Names("x")) == ["--name"]
+    assert flags_given(Names(None, "x")) == ["--name"]
