@@ -140,8 +140,7 @@ class EngineMetrics:
             try:
                 self._take(url, await self._fetch(url))
             except TimeoutError:
-                LOG.debug("metrics of %s were not answered in %s s", url, self._timeout_s)
-                self._liveness.missed(url, self._clock())
+                self._missed(url)
                 pause_s = min(pause_s, ASK_AGAIN_AFTER_S)
             except (aiohttp.ClientError, UnicodeDecodeError) as error:
                 LOG.debug("metrics of %s could not be read: %s", url, error)
@@ -150,9 +149,20 @@ class EngineMetrics:
     async def _fetch(self, url: str) -> str:
         timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         async with self._session.get(f"{url}/metrics", timeout=timeout) as response:
-            self._liveness.answered(url)
+            self._answered(url)
             response.raise_for_status()
             return await response.text()
+
+    def _missed(self, url: str) -> None:
+        was_silent = self._liveness.is_silent(url)
+        self._liveness.missed(url, self._clock())
+        if self._liveness.is_silent(url) and not was_silent:
+            LOG.warning("the engine at %s does not answer; its waiting requests go to others", url)
+
+    def _answered(self, url: str) -> None:
+        if self._liveness.is_silent(url):
+            LOG.warning("the engine at %s answers again", url)
+        self._liveness.answered(url)
 
     def _take(self, url: str, exposition: str) -> None:
         ranks = parse(exposition)

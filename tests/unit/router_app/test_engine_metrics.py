@@ -108,10 +108,12 @@ async def test_engines_are_read_again_and_again_and_gone_ones_forgotten():
         await metrics.close()
 
 
-async def test_an_engine_that_hangs_is_passed_over_and_holds_up_no_other():
+async def test_an_engine_that_hangs_is_passed_over_and_holds_up_no_other(caplog):
+    goes_on = asyncio.Event()
+
     async def hang(request: web.Request, body: bytes) -> web.StreamResponse:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
+        await goes_on.wait()
+        return web.Response(text=VLLM_0_32)
 
     async def well(request: web.Request, body: bytes) -> web.Response:
         return web.Response(text=VLLM_0_32)
@@ -125,4 +127,8 @@ async def test_an_engine_that_hangs_is_passed_over_and_holds_up_no_other():
         assert metrics.reading(WorkerId("a", 0)) is None
         await eventually(lambda: liveness.is_silent(hung.url))
         assert not liveness.is_silent(engine.url)
+        goes_on.set()
+        await eventually(lambda: metrics.reading(WorkerId("a", 0)))
+        assert not liveness.is_silent(hung.url)
+        assert [record.message.split(hung.url)[1][:8] for record in caplog.records] == [" does no", " answers"]
         await metrics.close()
