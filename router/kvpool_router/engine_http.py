@@ -1,6 +1,6 @@
 """HTTP/1.1 to engines, on httptools: as much of it as passing requests and answers on needs.
 
-    Connections.ask ── an idle connection or a new one ── Exchange: the request at once, the answer as it comes
+    Connections.open ── an idle connection or a new one ── Exchange: the request at once, the answer as it comes
 
 aiohttp's client is half of what a plain proxy adds to the first byte: a task that writes the body, and objects for the
 request, its payload and its streams, which a processor just woken from idling pays for at a third of its speed. Engines
@@ -27,11 +27,22 @@ class Broken(Exception):
     """The connection ended before the answer was whole, or what came is no HTTP."""
 
 
+@dataclass(slots=True)
+class _Address:
+    """One engine's."""
+
+    host: str
+    port: int
+    named: bytes
+    """As a Host header."""
+    idle: "list[Exchange]" = field(default_factory=list)
+
+
 class Exchange(asyncio.Protocol):
     """One connection to an engine, and the answer that is on its way through it."""
 
-    def __init__(self, idle: "list[Exchange]") -> None:
-        self._idle = idle
+    def __init__(self, address: _Address) -> None:
+        self._address = address
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[None] | None = None
@@ -53,9 +64,20 @@ class Exchange(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._lost is None and not self._transport.is_closing()
 
-    async def send(self, head: bytes, body: bytes) -> None:
-        """Writes a request and waits for the head of its answer. Raises Broken: there will be none."""
+    async def ask(self, line: bytes, fields: bytes, body: bytes) -> None:
+        """Writes a request and waits for the head of its answer.
+
+        Args:
+            line: method and target, as in `POST /v1/completions`.
+            fields: header fields, each with its line end. Host and Content-Length are added.
+            body: all of it, perhaps empty.
+
+        Raises Broken: there will be none; the engine may have seen the request.
+
+        """
         self.headers, self._begun, self._whole = [], False, False
+        host = self._address.named
+        head = b"%b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b\r\n" % (line, host, len(body), fields)
         self._transport.writelines((head, body))
         while not self._begun:
             await self._more()
@@ -86,7 +108,7 @@ class Exchange(asyncio.Protocol):
         if self._whole and not self._chunks and self._reusable and self.is_open:
             self._reusable = False
             self.idle_since = self._loop.time()
-            self._idle.append(self)
+            self._address.idle.append(self)
         else:
             self.abort()
 
@@ -124,8 +146,8 @@ class Exchange(asyncio.Protocol):
         if self._begun and self._ends_with_connection and exc is None:
             self._whole = True
         self._lost = self._lost or f"its connection ended: {exc or 'closed'}"
-        if self in self._idle:
-            self._idle.remove(self)
+        if self in self._address.idle:
+            self._address.idle.remove(self)
         self._wake()
 
     def on_message_begin(self) -> None:
@@ -154,15 +176,6 @@ class Exchange(asyncio.Protocol):
         self._whole = self._begun
 
 
-@dataclass(slots=True)
-class _Address:
-    host: str
-    port: int
-    named: bytes
-    """As a Host header."""
-    idle: list[Exchange] = field(default_factory=list)
-
-
 class Connections:
     """Keeps connections for the next request, as many as there ever were at a time: the engines' queues are the limit.
 
@@ -177,28 +190,13 @@ class Connections:
         self._connect_s = connect_s
         self._addresses: dict[str, _Address] = {}
 
-    async def ask(self, base: str, line: bytes, fields: bytes, body: bytes) -> Exchange:
-        """Sends a request and waits for the head of its answer; whoever gets it closes it.
+    async def open(self, base: str) -> Exchange:
+        """A connection for one request to the engine at this URL; whoever gets it closes it.
 
-        Args:
-            base: the engine's URL, without a path.
-            line: method and target, as in `POST /v1/completions`.
-            fields: further header fields, each with its line end. Host and Content-Length are added.
-            body: all of it, perhaps empty.
-
-        Raises Unreachable: there is no connection.
-        Raises Broken: the connection ended; the engine may have seen the request.
-
+        Raises Unreachable: there is none.
         """
         address = self._addresses.get(base) or self._known(base)
-        exchange = self._unused(address.idle) or await self._connected(address)
-        head = b"%b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b\r\n" % (line, address.named, len(body), fields)
-        try:
-            await exchange.send(head, body)
-        except BaseException:
-            exchange.abort()
-            raise
-        return exchange
+        return self._unused(address.idle) or await self._connected(address)
 
     def close(self) -> None:
         """Ends connections that nobody uses."""
@@ -219,7 +217,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
-                _, exchange = await loop.create_connection(lambda: Exchange(address.idle), address.host, address.port)
+                _, exchange = await loop.create_connection(lambda: Exchange(address), address.host, address.port)
         except TimeoutError as error:
             raise Unreachable(f"no connection within {self._connect_s:g} s") from error
         except OSError as error:

@@ -1,5 +1,6 @@
 """One prompt from its body to the last byte of its answer."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing,
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
-from kvpool_router.requests.prompts import TokenIds
+from kvpool_router.requests.prompts import TokenIds, TokenPrompt
 from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
 from kvpool_router.requests.usage import asking_for_usage, usage_of
@@ -40,6 +41,7 @@ class _Job:
     """One a prompt; empty where they cannot be told."""
     prompt_tokens: int = 0
     """Over all prompts; a guess where they cannot be told."""
+    placed_in_s: float = 0.0
     tries: Tries = field(default_factory=Tries)
 
 
@@ -108,7 +110,8 @@ class Generation:
     async def _tokenize(self, job: _Job) -> None:
         try:
             for prompt in job.request.prompts:
-                job.tokens.append(await self._deps.tokenizer.encode(prompt))
+                ids = prompt.ids if isinstance(prompt, TokenPrompt) else await self._deps.tokenizer.encode(prompt)
+                job.tokens.append(ids)
         except Untokenizable as why:
             job.tokens.clear()
             job.prompt_tokens = min(len(job.request.raw) // _GUESSED_BYTES_PER_TOKEN, _MOST_GUESSED_TOKENS)
@@ -162,19 +165,23 @@ class Generation:
     async def _ask(self, job: _Job, worker: Worker) -> Answer | None:
         """The worker's answer, or None where another worker may be asked."""
         deps = self._deps
-        placed_in_s = deps.clock() - job.record.arrived_at
+        job.placed_in_s = deps.clock() - job.record.arrived_at
         try:
             answer = await deps.engines.ask(worker.url, job.outgoing, rank_header(worker, deps.roster.workers))
         except EngineFailed as failed:
+            self._book(job)
             job.tries.add(worker.id, failed)
             if not failed.silent:
                 deps.breaker.failed(worker.id, deps.clock())
             deps.observer.retried(worker.id, str(failed))
             return None
-        finally:  # counting can wait until the request is on its way
-            deps.observer.placed(job.record, placed_in_s)
         deps.breaker.succeeded(worker.id)
         return answer
+
+    def _book(self, job: _Job) -> None:
+        """What can wait until the client has its first byte."""
+        self._deps.observer.placed(job.record, job.placed_in_s)
+        self._deps.cache.settle()
 
     async def _deliver(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         record = job.record
@@ -187,13 +194,15 @@ class Generation:
             record.usage = usage_of(answer.first)
         record.outcome = OK if answer.status < 400 else str(answer.status)
         await respond(send, answer.status, answer.headers(job.request_id), answer.first)
+        self._book(job)
 
     async def _stream(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         deps, record, dialect = self._deps, job.record, job.endpoint.dialect
         now = deps.clock()
         events = EventStream(dialect, drops_usage=job.request.hides_usage)
         await begin(answer, events, job.request_id, send)
-        deps.cache.settle()
+        await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
+        self._book(job)
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at
         broken = await deps.engines.relay(answer, events, dialect, send)

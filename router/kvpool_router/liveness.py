@@ -12,7 +12,6 @@ does, it is the machine or the network that is slow, and all are used as before.
 dead: nobody is sent there any more and nobody waits. Streams that bring no byte in 30 s of silence are broken off.
 """
 
-import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,14 +46,13 @@ class _Address:
     missed: int = 0
     silent_since: float = 0.0
     last_missed: float = 0.0
-    waiting: set[asyncio.Timeout] = field(default_factory=set)
-    """Of requests without a first byte."""
+    waiting: set[Exchange] = field(default_factory=set)
+    """Those without a first byte."""
     streams: dict[int, _Stream] = field(default_factory=dict)
 
     def let_go(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for limit in self.waiting:
-            limit.reschedule(now)
+        for exchange in self.waiting:
+            exchange.abort()
         self.waiting.clear()
 
     def break_off(self) -> None:
@@ -63,7 +61,7 @@ class _Address:
 
 
 class Liveness:
-    """Silence of engines, by the address that the ranks of one pod share. No clock inside but the event loop's."""
+    """Silence of engines, by the address that the ranks of one pod share. No clock inside."""
 
     def __init__(self, roster: Roster, dead_after_s: float = DEAD_AFTER_S) -> None:
         self._roster = roster
@@ -115,15 +113,12 @@ class Liveness:
         answering = [worker for worker in pool if worker.url not in self._silent]
         return answering or [worker for worker in pool if not self._is_dead(worker.url)]
 
-    @contextmanager
-    def first_byte(self, url: str, limit: asyncio.Timeout) -> Iterator[None]:
-        """Within, the request waits for its first byte; the limit expires when it had better go elsewhere."""
-        waiting = self._address(url).waiting
-        waiting.add(limit)
-        try:
-            yield
-        finally:
-            waiting.discard(limit)
+    def waiting(self, url: str) -> set[Exchange]:
+        """Those that wait for a first byte: whoever begins puts it in, and takes it out.
+
+        One that is no longer in it was let go, since it had better go elsewhere.
+        """
+        return self._address(url).waiting
 
     @contextmanager
     def streaming(self, url: str, response: Exchange) -> Iterator[None]:

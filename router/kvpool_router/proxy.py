@@ -3,7 +3,6 @@
 An answer's start is held back until its first byte of body, so that until then another engine can still be asked.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -160,13 +159,23 @@ class Engines:
         Raises EngineFailed: another engine may be asked; this one is not known to have answered anything.
 
         """
-        limit = asyncio.timeout(None)
         try:
-            async with limit:
-                with self.liveness.first_byte(base, limit):
-                    return await self._answer(base, request, extra)
-        except TimeoutError as error:
-            raise EngineFailed(SILENT, silent=True) from error
+            exchange = await self._connections.open(base)
+        except Unreachable as error:
+            raise EngineFailed(str(error), reached=False) from error
+        waiting = self.liveness.waiting(base)
+        waiting.add(exchange)
+        try:
+            await exchange.ask(request.line, request.fields + extra, request.body)
+            return await _begun(base, exchange)
+        except Broken as error:
+            let_go = exchange not in waiting
+            raise EngineFailed(SILENT if let_go else str(error), silent=let_go) from error
+        except BaseException:
+            exchange.close()
+            raise
+        finally:
+            waiting.discard(exchange)
 
     async def relay(self, answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
         """Passes the rest of a stream on to its end; None, or why it broke off.
@@ -184,19 +193,6 @@ class Engines:
         await send({"type": "http.response.body", "body": last})
         return broken
 
-    async def _answer(self, base: str, request: Outgoing, extra: bytes) -> Answer:
-        try:
-            exchange = await self._connections.ask(base, request.line, request.fields + extra, request.body)
-        except Unreachable as error:
-            raise EngineFailed(str(error), reached=False) from error
-        except Broken as error:
-            raise EngineFailed(str(error)) from error
-        try:
-            return await _begun(base, exchange)
-        except BaseException:
-            exchange.close()
-            raise
-
 
 async def _begun(base: str, exchange: Exchange) -> Answer:
     if exchange.status in RETRIED_STATUSES:
@@ -204,10 +200,7 @@ async def _begun(base: str, exchange: Exchange) -> Answer:
     streams = any(
         value.startswith(b"text/event-stream") for name, value in exchange.headers if name.lower() == b"content-type"
     )
-    try:
-        first = await (exchange.readany() if streams else exchange.read())
-    except Broken as error:
-        raise EngineFailed(str(error)) from error
+    first = await (exchange.readany() if streams else exchange.read())
     return Answer(base, exchange, first, streams)
 
 

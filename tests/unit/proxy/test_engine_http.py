@@ -49,7 +49,13 @@ async def serving(told: Told | bytes, idle_s: float = 60.0) -> AsyncIterator[tup
 
 
 async def ask(connections: Connections, url: str, body: bytes = b"") -> Exchange:
-    return await connections.ask(url, b"POST /v1/x?y=1", b"x-request-id: 7\r\n", body)
+    exchange = await connections.open(url)
+    try:
+        await exchange.ask(b"POST /v1/x?y=1", b"x-request-id: 7\r\n", body)
+    except BaseException:
+        exchange.close()
+        raise
+    return exchange
 
 
 async def test_a_request_goes_out_as_it_was_given() -> None:
@@ -261,7 +267,7 @@ async def test_addresses_of_engines_that_are_gone_are_forgotten(monkeypatch: pyt
     async with serving(WHOLE) as (engine, connections, url):
         for port in range(1, 4):
             with pytest.raises(Unreachable):
-                await connections.ask(f"http://127.0.0.1:{port}", b"GET /", b"", b"")
+                await connections.open(f"http://127.0.0.1:{port}")
         for _ in range(2):
             answer = await ask(connections, url)
             await answer.read()
