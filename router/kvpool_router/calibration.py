@@ -34,6 +34,8 @@ _ASSUMED_SPREAD = 0.25
 _LUCKIEST = 2.0
 """Times faster than expected that an observation can count as: beyond that a cache helped that nobody knew of."""
 _FACTOR_BOUND = log(8.0)
+_STREAMS_OUTWEIGH = 64
+"""Whole answers that teach nothing after each stream, for a stream shows prefill and decode apart."""
 _UNITS = (1.0, 1e3, 1e6)
 _STEP_UNITS = (1.0, 1e1, 1e5)
 
@@ -130,6 +132,22 @@ class _Evidence:
         return copysign(min(max(abs(off) - doubt, 0.0), _FACTOR_BOUND), off)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of which only the end was seen, from when it was sent."""
+
+    elapsed_s: float
+    new_tokens: int
+    attention: float
+    """n (p + n / 2)."""
+    others_s: float
+    """Prefill of others that it is expected to have waited for."""
+    steps: int
+    """Decode steps after its first token."""
+    running: float
+    context_tokens: float
+
+
 class Calibration:
     """Rates per worker; pure, and O(1) in memory per worker."""
 
@@ -142,6 +160,7 @@ class Calibration:
         """Counts observations of the pool in units of its memory, so that a worker's own fade while others are seen."""
         self._rates: dict[WorkerId, Rates] = {}
         self._pool = prior
+        self._answers_since_stream = _STREAMS_OUTWEIGH
 
     def rates(self, worker: WorkerId) -> Rates:
         found = self._rates.get(worker)
@@ -153,24 +172,52 @@ class Calibration:
 
     def observe_burst(self, worker: WorkerId, burst: Burst) -> None:
         """Learns prefill speed; decode steps that ran within are taken out first."""
+        self._answers_since_stream = 0
         rates = self.rates(worker)
         steps = -(-burst.new_tokens // BATCHED_TOKENS) or 1
         load = rates.decode_load_s(round(burst.running), round(burst.context_tokens))
         mixed = load * steps + (0.5 * (rates.step_s + load) if burst.waited_for_step and burst.running else 0.0)
         elapsed = max(burst.elapsed_s - mixed, 0.2 * burst.elapsed_s)
-        if elapsed > 0.0:
-            seen = (float(steps), float(burst.new_tokens), burst.attention)
-            expected = _product(rates[:3], seen) or elapsed
-            self._bursts.learn(seen, elapsed, expected)
-            self._weigh(worker, (*seen, 0.0, 0.0, 0.0), elapsed, expected, self._bursts.moved)
+        self._learn_burst(worker, (float(steps), float(burst.new_tokens), burst.attention), elapsed)
 
     def observe_gap(self, worker: WorkerId, gap_s: float, running: float, context_tokens: float) -> None:
         """Learns decode speed from the mean time between the tokens of one stream, prefill steps taken out."""
-        if gap_s > 0.0:
-            seen = (1.0, running, context_tokens)
-            expected = _product(self.rates(worker)[3:], seen) or gap_s
-            self._gaps.learn(seen, gap_s, expected)
-            self._weigh(worker, (0.0, 0.0, 0.0, *seen), gap_s, expected, self._gaps.moved)
+        self._learn_gap(worker, (1.0, running, context_tokens), gap_s)
+
+    def observe_answer(self, worker: WorkerId, answer: Answer) -> None:
+        """Learns from an answer that was not streamed, in a pool where streams are rare.
+
+        What it took more or less than expected is laid to prefill and decode in proportion to what each was expected to
+        take (the step of expectation maximization for a sum of which only the total is seen): the total comes right at
+        once, the parts as far as answers differ in shape. An answer that mostly waited for others tells little.
+        """
+        self._answers_since_stream += 1
+        rates = self.rates(worker)
+        steps = -(-answer.new_tokens // BATCHED_TOKENS) or 1
+        burst = (float(steps), float(answer.new_tokens), answer.attention)
+        gap = (1.0, answer.running, answer.context_tokens)
+        prefill_s, gap_s = _product(rates[:3], burst), _product(rates[3:], gap)
+        own_s = prefill_s + answer.steps * gap_s
+        if self._answers_since_stream <= _STREAMS_OUTWEIGH or own_s <= answer.others_s:
+            return
+        ratio = answer.elapsed_s / (own_s + answer.others_s)
+        self._learn_burst(worker, burst, prefill_s * ratio)
+        if answer.steps:
+            self._learn_gap(worker, gap, gap_s * ratio)
+
+    def _learn_burst(self, worker: WorkerId, seen: tuple[float, float, float], seconds: float) -> None:
+        if seconds <= 0.0:
+            return
+        expected = _product(self.rates(worker)[:3], seen) or seconds
+        self._bursts.learn(seen, seconds, expected)
+        self._weigh(worker, (*seen, 0.0, 0.0, 0.0), seconds, expected, self._bursts.moved)
+
+    def _learn_gap(self, worker: WorkerId, seen: tuple[float, float, float], seconds: float) -> None:
+        if seconds <= 0.0:
+            return
+        expected = _product(self.rates(worker)[3:], seen) or seconds
+        self._gaps.learn(seen, seconds, expected)
+        self._weigh(worker, (0.0, 0.0, 0.0, *seen), seconds, expected, self._gaps.moved)
 
     def _factor(self, worker: WorkerId) -> float:
         """How much slower than the fit all are, for it takes its time to follow, and the worker beyond that."""

@@ -96,3 +96,25 @@ def test_what_a_worker_showed_fades_while_others_are_seen() -> None:
     for _ in range(400):
         calibration.observe_gap(fast, gap, 1.0, 1000.0)
     assert calibration.rates(slow) == pytest.approx(calibration.rates(fast), rel=0.001)
+
+
+@few
+@given(TRUTHS, NOISE, SEEDS)
+def test_engines_that_stream_nothing_share_too_and_become_known(truth: Rates, noise: float, seed: int) -> None:
+    loop = ClosedLoop([steady(1), steady(1)], truth, QUIET_PER_S, noise, seed, streams=False).serve(400)
+    assert 0.35 <= loop.share(0, since=200) <= 0.65
+    found = loop.load.rates(loop.workers[0])
+    seconds = [
+        each.overhead_s + each.prefill_s(2000, 0) + 32 * (each.step_s + each.decode_load_s(1, 2000))
+        for each in (found, truth)
+    ]
+    assert seconds[0] == pytest.approx(seconds[1], rel=0.2)
+
+
+def test_a_busy_pool_that_streams_nothing_learns_prefill_and_decode_apart() -> None:
+    loop = ClosedLoop([steady(1), steady(1)], GPU, 10.0, 0.08, 1, streams=False).serve(1500)
+    found = loop.load.rates(loop.workers[0])
+    assert found.prefill_s(2000, 0) == pytest.approx(GPU.prefill_s(2000, 0), rel=0.25)
+    assert found.step_s + found.decode_load_s(2, 4000) == pytest.approx(
+        GPU.step_s + GPU.decode_load_s(2, 4000), rel=0.25
+    )
