@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -28,10 +29,21 @@ async def resolve(options: TargetOptions, run_folder: Path) -> Destination:
     _require_together(options)
     if options.url is None:
         return await _opened(options, *_of_run(_only_run(run_folder), run_folder))
+    for option, url in (("--url", options.url), ("--admin-url", options.admin_url)):
+        if url is not None and not _is_http(url):
+            raise UserError(f"{option} {url}: is no address of a server; write http://HOST:PORT")
     admin = None
     if options.admin_url is not None and options.admin_token_file is not None:
         admin = AdminAccess.from_file(options.admin_url, options.admin_token_file, options.block_size or BLOCK_TOKENS)
     return await _opened(options, options.url, admin)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, a bracket without its other half
+        return False
 
 
 def _require_together(options: TargetOptions) -> None:
@@ -85,7 +97,10 @@ async def _models(target: Target) -> list[str]:
             models = [str(model["id"]) for model in (await answer.json())["data"]]
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"{target.url} does not answer as an OpenAI server: {reason}", exit_code=FAILED) from None
+        raise UserError(
+            f"{target.url} does not answer as an OpenAI server: {reason}; start it, or name another with --url",
+            exit_code=FAILED,
+        ) from None
     if not models:
         raise UserError(f"{target.url} serves no model", exit_code=FAILED)
     return models

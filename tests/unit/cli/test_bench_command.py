@@ -154,6 +154,14 @@ async def test_a_model_that_is_not_served_is_named_with_those_that_are():
             await resolve(TargetOptions(url=stub.url, model="nope"), Path())
 
 
+@pytest.mark.parametrize("url", ["foo", "ftp://h", "http://", "http://h:99999", "http://[::1", "127.0.0.1:8000"])
+async def test_a_url_that_is_none_is_refused_with_the_form_it_should_have(url):
+    with pytest.raises(UserError, match=r"--url .*: is no address of a server; write http://HOST:PORT"):
+        await resolve(TargetOptions(url=url), Path())
+    with pytest.raises(UserError, match=r"--admin-url .*: is no address"):
+        await resolve(TargetOptions(url="http://h", admin_url=url, admin_token_file=Path("t")), Path())
+
+
 async def test_a_url_where_nobody_answers_is_one_line():
     with pytest.raises(UserError, match="does not answer as an OpenAI server"):
         await resolve(TargetOptions(url="http://127.0.0.1:1"), Path())

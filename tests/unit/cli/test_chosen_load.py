@@ -71,3 +71,9 @@ def test_an_option_of_the_other_load_is_refused_though_it_says_the_usual(load, o
 def test_a_vocabulary_in_which_prompts_would_be_alike_is_refused():
     with pytest.raises(UserError, match="--vocabulary 500"):
         token_ids_of(LoadOptions(vocabulary=500))
+
+
+@pytest.mark.parametrize("told", [{"seconds": float("inf")}, {"seconds": 1e9}])
+def test_a_load_without_end_is_refused_and_not_made(told):
+    with pytest.raises(UserError, match=r"--rate 9 for --seconds \S+ makes more than 1,000,000 requests"):
+        workload_of(LoadOptions(**told), TraceOptions(), SharedPrefixOptions())
