@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,34 +24,54 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)  # noqa: T201 - this is the program's output
 
 
+class Failed(Exception):
+    """What failed, as a reader would type it."""
+
+
 def run(*argv: str | Path, **env: str) -> None:
-    subprocess.run([str(a) for a in argv], cwd=ROOT, check=True, env=os.environ | env)
+    if not passes(*argv, **env):
+        raise Failed(typed(argv))
+
+
+def passes(*argv: str | Path, **env: str) -> bool:
+    return subprocess.run([str(a) for a in argv], cwd=ROOT, check=False, env=os.environ | env).returncode == 0
+
+
+def typed(argv: Iterable[str | Path]) -> str:
+    return " ".join(str(word).removeprefix(f"{BIN}/") for word in argv)
 
 
 def check() -> None:
+    """Every check runs, so that one round shows all that is to mend."""
     packages = ["kvpool_api", "kvpool_operator", "kvpool_router", "kvpool_sim", "kvpool_cli"]
-    run(BIN / "ruff", "check", "--quiet")
-    run(BIN / "ruff", "format", "--check", "--quiet")
-    run(BIN / "mypy", *(word for name in packages for word in ("-p", name)))
-    run(BIN / "lint-imports")
+    checks: tuple[tuple[str | Path, ...], ...] = (
+        (BIN / "ruff", "check", "--quiet"),
+        (BIN / "ruff", "format", "--check"),
+        (BIN / "mypy", *(word for name in packages for word in ("-p", name))),
+        (BIN / "lint-imports",),
+    )
+    failed = [argv for argv in checks if not passes(*argv)]
+    if failed:
+        raise Failed("; ".join(map(typed, failed)))
 
 
 def unit() -> None:
     """In two halves side by side, each folder by folder: two cores are the least that a machine has today."""
     folders = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir())
-    halves = [_started(number, half) for number, half in enumerate((folders[::2], folders[1::2]))]
-    for half, output in halves:
-        half.wait()
-        output.seek(0)
-        print(output.read(), flush=True)  # noqa: T201 - this is the program's output
-    failed = next((half for half, _ in halves if half.returncode), None)
-    if failed is not None:
-        raise subprocess.CalledProcessError(failed.returncode, list(failed.args))
+    commands = [_covered(f"unit.{number}", *half) for number, half in enumerate((folders[::2], folders[1::2]))]
+    halves = [_started(argv) for argv in commands]
+    for process, output in halves:
+        process.wait()
+        with output:
+            output.seek(0)
+            print(output.read(), flush=True)  # noqa: T201 - this is the program's output
+    failed = [typed(half) for half, (process, _) in zip(commands, halves, strict=True) if process.returncode]
+    if failed:
+        raise Failed("; ".join(failed))
 
 
-def _started(number: int, folders: list[str]) -> tuple[subprocess.Popen[str], IO[str]]:
+def _started(argv: list[str]) -> tuple[subprocess.Popen[str], IO[str]]:
     output = TemporaryFile("w+")  # noqa: SIM115 - it outlives this function
-    argv = _covered(f"unit.{number}", *folders)
     return subprocess.Popen(argv, cwd=ROOT, text=True, stdout=output, stderr=subprocess.STDOUT), output
 
 
@@ -130,5 +150,7 @@ def main(word: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1] if len(sys.argv) > 1 else "")
-    except subprocess.CalledProcessError as failed:
-        raise SystemExit(f"\n== failed: {' '.join(failed.cmd)}") from None
+    except Failed as failed:
+        raise SystemExit(f"\n== failed: {failed}") from None
+    except subprocess.CalledProcessError as error:  # of what prepares a ring
+        raise SystemExit(f"\n== failed: {typed(error.cmd)}") from None

@@ -18,7 +18,6 @@ from pathlib import Path
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.spec import Strategy
 from kvpool_api.validation import Admission
-from kvpool_operator.cluster.local.addresses import is_free
 from rich.console import Console
 
 from kvpool_cli.bench.command import Measured
@@ -30,9 +29,10 @@ from kvpool_cli.bench.summary import summarize
 from kvpool_cli.bench.target import Destination
 from kvpool_cli.bench.token_ids import TokenIds
 from kvpool_cli.bench.workload import Workload
-from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel
+from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel, legend
 from kvpool_cli.demo_scenarios import LABELS, STRATEGIES, Scenario, manifest, scenarios
 from kvpool_cli.errors import INTERRUPTED, UserError
+from kvpool_cli.ports import first_free
 from kvpool_cli.step_lateness import step_lateness_p99_ms
 from kvpool_cli.up.engines import programs
 from kvpool_cli.up.pools import LocalPool, LocalPools, Setting
@@ -89,7 +89,7 @@ class Demo:
     def _pools(self, scenario: Scenario) -> AbstractAsyncContextManager[LocalPools]:
         manifests = [manifest(scenario, strategy) for strategy in STRATEGIES]
         images, admission = programs("sim", None, []), Admission(custom_resource_definition())
-        setting = Setting(admission, images, "sim", "make demo", free_port(), self.folder / "demo-run")
+        setting = Setting(admission, images, "sim", "make demo", first_free(FIRST_PORT, 4), self.folder / "demo-run")
         return running_pools(manifests, setting)
 
     async def _measured(self, workload: Workload, local: LocalPools) -> dict[Strategy, Measured]:
@@ -117,15 +117,6 @@ def destination(pool: LocalPool) -> Destination:
     return Destination(Target(pool.door.url, pool.pool.spec.model.name), admin)
 
 
-def free_port() -> int:
-    """The first of four free ports in a row."""
-    return next(
-        port
-        for port in range(FIRST_PORT, FIRST_PORT + 4000, 4)
-        if all(is_free("127.0.0.1", port + offset) for offset in range(4))
-    )
-
-
 def introduction(chosen: Sequence[Scenario], together: bool) -> str:
     seconds = sum(scenario.workload().last_arrival_s for scenario in chosen) * (1 if together else 2)
     return (
@@ -148,7 +139,7 @@ def _report(console: Console, comparisons: Sequence[Comparison], begun: float) -
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "demo.json").write_text(json.dumps(as_json(comparisons, duration_s), indent=2) + "\n")
     plot_comparison(FOLDER / "demo.png", by_panel(comparisons))
-    console.print(as_table(comparisons))
+    console.print(as_table(comparisons), legend(), "")
     console.print(
         f"{duration_s:.0f} s; plot in {FOLDER}/demo.png, figures in {FOLDER}/demo.json", highlight=False, soft_wrap=True
     )

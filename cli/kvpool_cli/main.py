@@ -3,11 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from kvpool_cli.bench.options import LoadOptions, ReportOptions, SharedPrefixOptions, TargetOptions, TraceOptions
 from kvpool_cli.errors import INTERRUPTED, UserError
+from kvpool_cli.option_groups import SectionedCommand, grouped
+from kvpool_cli.run_folder_option import RunFolder
+from kvpool_cli.up.options import RunOptions, ShowOptions
 
 app = typer.Typer(
     name="kvpool",
@@ -15,114 +19,117 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Cache-aware pools of vLLM engines, described by inferencepools.kvpool.dev.",
+    help="""Run pools of vLLM engines behind a router that knows which engine has cached which prompt.
+
+    A pool is a YAML file of kind InferencePool (inferencepools.kvpool.dev). To begin, in kvpool's repository, without a
+    GPU or a cluster:
+
+    \b
+      kvpool up examples/conversation.yaml
+      kvpool status                           (in another terminal)
+      kvpool bench --rate 5 --seconds 20
+    """,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="YAML with one or more InferencePools.", show_default=False)]
-RunFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="KVPOOL_RUN_FOLDER",
-        help="Where running pools are recorded.",
-        show_default="XDG_RUNTIME_DIR/kvpool, else /tmp/kvpool-UID",
-    ),
-]
+
+def _version_asked(asked: bool) -> None:
+    if asked:
+        _print_version()
+        raise typer.Exit
 
 
-@app.command()
-def up(
-    file: File,
-    engine: Annotated[Literal["sim", "vllm"], typer.Option(help="Simulated engines, or real vLLM here.")] = "sim",
-    port: Annotated[int, typer.Option(min=1024, max=65000, help="First port; each pool takes two.")] = 8000,
-    once_ready: Annotated[
-        str | None, typer.Option(metavar="CMD", help="When ready, run CMD with KVPOOL_URL set, then stop.")
-    ] = None,
-    live: Annotated[bool, typer.Option(help="A live table, where stdout is a terminal.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    timeout: Annotated[int | None, typer.Option(min=1, help="Seconds until ready; exit 1 when they are over.")] = None,
-    vllm_python: Annotated[
-        Path | None,
-        typer.Option(envvar="KVPOOL_VLLM_PYTHON", help="Python that has vLLM, for --engine vllm.", show_default=False),
-    ] = None,
-    run_folder: RunFolderOption = None,
+@app.callback()
+def kvpool(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version_asked, is_eager=True, help="Print the release and exit."),
+    ] = False,
 ) -> None:
-    """Run the pools of FILE on this machine until Ctrl-C."""
+    """What is the same for all commands; the help is the app's."""
+
+
+@app.command(cls=SectionedCommand, short_help="Run pools on this machine.")
+@grouped
+def up(run: RunOptions, show: ShowOptions) -> None:
+    """Run the pools of FILE on this machine until Ctrl-C, as a cluster would run them.
+
+    Engines and routers are processes here. Each pool answers as an OpenAI server; how it does is shown, and changes of
+    FILE are applied while it runs.
+
+    Exit 1: the pools could not run or were not ready in time. 2: FILE or an option is at fault, nothing was started.
+    130: after Ctrl-C. With --once-ready: what CMD exits with.
+    """
     from kvpool_cli.up.command import UpOptions, up
-    from kvpool_cli.up.show import Shown
 
-    shown: Shown = "quiet" if quiet else "live" if live else "lines"
-    raise typer.Exit(up(UpOptions(file, engine, port, once_ready, shown, timeout, vllm_python, _given(run_folder))))
+    options = UpOptions(
+        file=run.file,
+        engine=run.engine,
+        port=run.port,
+        once_ready=run.once_ready,
+        shown=show.shown,
+        timeout_s=run.timeout_s,
+        vllm_python=run.vllm_python,
+        run_folder=_given(run.run_folder),
+    )
+    raise typer.Exit(up(options))
 
 
-@app.command()
+@app.command(cls=SectionedCommand, short_help="Say how the pools that run here are doing, and why.")
 def status(
-    pool: Annotated[str | None, typer.Argument(metavar="POOL", show_default=False)] = None,
-    run_folder: RunFolderOption = None,
+    pool: Annotated[
+        str | None,
+        typer.Argument(metavar="POOL", help="The name of one pool; without it, all.", show_default=False),
+    ] = None,
+    run_folder: RunFolder = None,
 ) -> None:
-    """Say how the pools that `kvpool up` runs here are doing, and why. Exit 0: ready, 1: not, 2: there is none."""
+    """Say how the pools that `kvpool up` runs here are doing, and why.
+
+    Exit 0: all are ready. 1: one is not. 2: there is none.
+    """
     from kvpool_cli.status import status
 
     raise typer.Exit(status(pool, _given(run_folder)))
 
 
-@app.command()
+@app.command(cls=SectionedCommand, short_help="Send load to a pool and report hit rate, latency and errors.")
+@grouped
 def bench(
-    trace: Annotated[Path | None, typer.Option(help="Mooncake-format trace to replay.", show_default=False)] = None,
-    profile: Annotated[
-        Literal["shared-prefix"] | None, typer.Option(help="Generated load; the default without --trace.")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Trace: its first seconds; else 60.")] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="Trace: how many times its speed.")] = 1.0,
-    groups: Annotated[int, typer.Option(min=1, help="Profile: prompts of a group share a prefix.")] = 75,
-    prompts_per_group: Annotated[int, typer.Option(min=1)] = 5,
-    system_tokens: Annotated[int, typer.Option(min=1, help="Profile: shared tokens of a prompt.")] = 6000,
-    question_tokens: Annotated[int, typer.Option(min=1, help="Profile: own tokens of a prompt.")] = 1200,
-    output_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    rate: Annotated[float, typer.Option(min=0.001, help="Profile: requests a second.")] = 9.0,
-    arrivals: Annotated[Literal["poisson", "even"], typer.Option()] = "poisson",
-    seed: Annotated[int, typer.Option(help="Arrivals and order.")] = 1,
-    vocabulary: Annotated[int, typer.Option(help="Prompt token ids stay below this.")] = 4000,
-    url: Annotated[str | None, typer.Option(envvar="KVPOOL_URL", help="The pool that runs here, if omitted.")] = None,
-    model: Annotated[str | None, typer.Option(envvar="KVPOOL_MODEL", help="The first served, if omitted.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="KVPOOL_API_KEY")] = None,
-    admin_url: Annotated[str | None, typer.Option(envvar="KVPOOL_ADMIN_URL", help="Router's admin endpoint.")] = None,
-    admin_token_file: Annotated[Path | None, typer.Option(envvar="KVPOOL_ADMIN_TOKEN_FILE")] = None,
-    block_size: Annotated[int, typer.Option(min=1, envvar="KVPOOL_BLOCK_SIZE", help="Tokens in a KV block.")] = 16,
-    request_timeout: Annotated[float, typer.Option(min=1, help="Seconds for one request.")] = 600.0,
-    plot: Annotated[Path | None, typer.Option(help="Plot of TTFT: .png or .svg.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    run_folder: RunFolderOption = None,
+    load: LoadOptions,
+    trace: TraceOptions,
+    profile: SharedPrefixOptions,
+    target: TargetOptions,
+    report: ReportOptions,
 ) -> None:
-    """Send open-loop load and report hit rate, TTFT (from the scheduled arrival), TPOT, throughput and errors."""
+    """Send load to a pool and report hit rate, TTFT, TPOT, throughput and errors.
+
+    Requests leave when they are due, however slow the answers are, and TTFT counts from then (open-loop load).
+
+    Exit 0: done. 1: more requests failed than --max-error-rate allows, or the pool does not answer. 2: the options are
+    at fault, and nothing was sent.
+    """
     from kvpool_cli.bench.command import BenchOptions, bench
-    from kvpool_cli.bench.mooncake import Cut
-    from kvpool_cli.bench.target import TargetOptions
-    from kvpool_cli.bench.workload import SharedPrefix
 
-    shape = (groups, prompts_per_group, system_tokens, question_tokens, output_tokens)
-    generated = (
-        SharedPrefix(*shape, rate_per_s=rate, seconds=seconds or 60.0, arrivals=arrivals)
-        if profile or not trace
-        else None
-    )
-    target = TargetOptions(
-        url, model, admin_url, admin_token_file, block_size, api_key, request_timeout, _given(run_folder)
-    )
-    cut = Cut(seconds, speed)
-    raise typer.Exit(bench(BenchOptions(target, trace, cut, generated, seed, vocabulary, as_json, plot)))
+    raise typer.Exit(bench(BenchOptions(load, trace, profile, target, report, _given(target.run_folder))))
 
 
-@app.command()
+@app.command(cls=SectionedCommand, short_help="Print the CustomResourceDefinition of InferencePool.")
 def crd() -> None:
-    """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
+    """Print the CustomResourceDefinition inferencepools.kvpool.dev as YAML.
+
+    A cluster learns the kind InferencePool by: kvpool crd | kubectl apply -f -
+    """
     from kvpool_api.crd import render
 
     typer.echo(render(), nl=False)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def version() -> None:
-    """Print the release."""
+    """Print the release of kvpool."""
+    _print_version()
+
+
+def _print_version() -> None:
     from importlib.metadata import version
 
     typer.echo(f"kvpool {version('kvpool')}")

@@ -15,14 +15,15 @@ COLUMNS = (
     *("run-\nning", "wait-\ning", "TTFT\np50 ms", "\np90 ms"),
 )
 NUMBERS_FROM = 3
+MOST_CAUSES = 3
 PIPE_WIDTH = 160
 """Where no terminal says how wide it is."""
 
 
-def console(*, quiet: bool = False) -> Console:
+def console(*, quiet: bool = False, stderr: bool = False) -> Console:
     """Where views are printed: as wide as the terminal, or wide enough for a pipe."""
-    plain = Console(quiet=quiet)
-    return plain if plain.is_terminal else Console(quiet=quiet, width=PIPE_WIDTH)
+    plain = Console(quiet=quiet, stderr=stderr)
+    return plain if plain.is_terminal else Console(quiet=quiet, stderr=stderr, width=PIPE_WIDTH)
 
 
 def live_table(view: PoolView) -> RenderableType:
@@ -39,11 +40,22 @@ def live_table(view: PoolView) -> RenderableType:
     queue = UNKNOWN if view.queue is None else str(view.queue)
     shares, waits = _shares(view.served), _waits(view.served)
     table.add_row("all, 5 min", "", "", "", *shares, "", queue, *waits, style="bold")
-    return Group(table, Text(view.why, style="yellow")) if view.why else table
+    return Group(table, *(Text(line, style=style) for line, style in _below(view)))
+
+
+def _below(view: PoolView) -> Iterator[tuple[str, str]]:
+    """Lines under the table, each with its style."""
+    if view.requests:
+        yield f"{view.requests:,} requests in 5 min, {view.errors:,} failed", "red" if view.errors else ""
+    if view.why:
+        yield view.why, "yellow"
+    yield from ((cause, "yellow") for cause in view.causes[:MOST_CAUSES])
+    if len(view.causes) > MOST_CAUSES:
+        yield f"and {len(view.causes) - MOST_CAUSES} more", "yellow"
 
 
 def _title(view: PoolView) -> Text:
-    state = Text("ready", style="bold green") if view.ready else Text("not ready", style="bold yellow")
+    state = Text(view.standing, style="bold green" if view.standing == "ready" else "bold yellow")
     return Text.assemble(f"{view.name}  ", state, f"  {view.url}")
 
 
@@ -64,8 +76,9 @@ def plain_line(view: PoolView) -> str:
     """One line that says how the pool is, for logs and pipes."""
     states = ", ".join(f"{line.name} {line.state} {line.events}" for line in view.workers) or "no engines yet"
     hit, predicted = _shares(view.served)
-    state = "ready" if view.ready else f"not ready: {view.why}"
-    return f"{view.name}: {state} | {states} | hit {hit} %, predicted {predicted} %"
+    state = f"{view.standing}: {view.why}" if view.why else view.standing
+    failed = f", {view.errors:,} of {view.requests:,} requests failed" if view.errors else ""
+    return f"{view.name}: {state} | {states} | hit {hit} %, predicted {predicted} %{failed}"
 
 
 def status_report(view: PoolView) -> Iterator[RenderableType]:

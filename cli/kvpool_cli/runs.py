@@ -1,17 +1,21 @@
 """Pools that run on this machine: what `kvpool up` leaves in a folder a pool, so that other terminals find it.
 
 <run folder>/<pool>/run.json      who runs it and where it answers (RunRecord)
-                    pool.json     the InferencePool with its status, renewed while it runs
+                    seen.json     the pool and its engine Pods as they were last seen (Seen), renewed while it runs
                     admin-token   for the router's admin endpoint, readable by its owner alone
                     up.lock       held by the process that runs it (`run_lock`)
                     logs/         one file a Pod; all pools of a file have theirs in the first one's folder
 """
 
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from kvpool_api.pool import InferencePool
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kvpool_cli.engine_pods import EnginePod
 
 TOKEN_FILE = "admin-token"  # noqa: S105 - a file's name
 
@@ -37,6 +41,18 @@ class RunRecord(BaseModel):
     @property
     def alive(self) -> bool:
         return process_start(self.pid) == self.pid_started
+
+
+class Seen(BaseModel):
+    """A pool at one moment, as the process that runs it knew it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: float
+    """Seconds since the epoch."""
+    pool: InferencePool
+    pods: Mapping[str, EnginePod]
+    """Engine Pods that exist, by name."""
 
 
 class RunFolder:
@@ -67,8 +83,9 @@ class RunFolder:
             file.write(token)
         _replace(self.path / "run.json", record.model_dump_json(indent=2))
 
-    def write_pool(self, pool: InferencePool) -> None:
-        _replace(self.path / "pool.json", pool.model_dump_json(by_alias=True))
+    def write_seen(self, pool: InferencePool, pods: Mapping[str, EnginePod]) -> None:
+        seen = Seen(at=time.time(), pool=pool, pods=pods)
+        _replace(self.path / "seen.json", seen.model_dump_json(by_alias=True))
 
     def record(self) -> RunRecord | None:
         """None where nothing was started, or where the folder is of another release."""
@@ -77,9 +94,10 @@ class RunFolder:
         except (OSError, ValidationError):
             return None
 
-    def pool(self) -> InferencePool | None:
+    def seen(self) -> Seen | None:
+        """None where it was not looked at yet, or by another release."""
         try:
-            return InferencePool.model_validate_json((self.path / "pool.json").read_bytes())
+            return Seen.model_validate_json((self.path / "seen.json").read_bytes())
         except (OSError, ValidationError):
             return None
 
@@ -88,16 +106,25 @@ class RunFolder:
         record = self.record()
         if record is not None and record.pid != pid and record.alive:
             return
-        for name in ("run.json", "pool.json", TOKEN_FILE):
+        for name in ("run.json", "seen.json", TOKEN_FILE):
             (self.path / name).unlink(missing_ok=True)
 
 
 def running(root: Path) -> list[RunRecord]:
     """Pools whose process lives, by name."""
+    return [record for record in _records(root) if record.alive]
+
+
+def left_behind(root: Path) -> list[RunRecord]:
+    """Pools whose process was killed before it could take its record away, by name."""
+    return [record for record in _records(root) if not record.alive]
+
+
+def _records(root: Path) -> list[RunRecord]:
     if not root.is_dir():
         return []
-    records = [RunFolder(root, path.name).record() for path in sorted(root.iterdir())]
-    return [record for record in records if record is not None and record.alive]
+    records = (RunFolder(root, path.name).record() for path in sorted(root.iterdir()))
+    return [record for record in records if record is not None]
 
 
 def process_start(pid: int) -> str | None:

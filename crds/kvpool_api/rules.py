@@ -17,6 +17,8 @@ LONGEST_NAME: Final = 40
 """Pods are `<pool>-<template hash>-<slot>` and `<pool>-router-<hash>-<suffix>`; a Pod's name is a label of 63."""
 QUALIFIED_NAME: Final = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"
 """Keys of labels, annotations and resources, as core/v1 wants them."""
+CUDA_IMAGE: Final = "^(docker[.]io/)?vllm/vllm-openai([:@]|$)"
+"""vLLM's own build for CUDA; those for other devices are named otherwise. What a mirror's image needs is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,14 @@ def _gpu_rules() -> Iterator[Rule]:
             f"tensorParallelSize * dataParallelSize must equal the limit of {gpu}; omit the first to derive it",
             ".engine.tensorParallelSize",
         )
+    yield Rule(
+        "spec",
+        f"!self.engine.image.matches('{CUDA_IMAGE}') || !('nvidia.com/gpu' in self.resources.limits) || "
+        "!string(self.resources.limits['nvidia.com/gpu']).matches('^0+$')",
+        "0 GPUs leave this image of vLLM nothing to run on: limit nvidia.com/gpu to 1 or more; "
+        "for a CPU, set engine.image to a CPU build and leave the limit out",
+        ".resources.limits",
+    )
     yield Rule(
         "spec",
         f"!{more_axes} || has(self.engine.tensorParallelSize)",

@@ -54,7 +54,9 @@ class Actor:
         return Done(action, None)
 
     def _refusal(self, action: Action, error: ClusterError) -> str | None:
-        """No refusal, if the Pod was gone or replaced before we came: the next observation shows it."""
+        """What to tell of it. A Pod that was gone or replaced before we came is no refusal: the plan was made from what
+        is no longer so, and the next observation shows it.
+        """
         if isinstance(error, NotFound | Conflict) and not isinstance(action, ApplyChild | CreateEngine):
             return None
         LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
@@ -74,7 +76,11 @@ class Actor:
                 return self._admit(action)
 
     def _annotate(self, pod: str, uid: str, annotations: dict[str, str]) -> Awaitable[Manifest]:
-        """The manager of this annotation owns nothing else, so leaving it out removes it."""
+        """Sets or clears a mark on a Pod, by a field manager that owns nothing but the mark.
+
+        Server-side apply removes what a manager owned and now leaves out: so an empty apply clears the mark, and cannot
+        touch the fields that another manager has applied.
+        """
         manifest = self._pod(pod, uid)
         manifest["metadata"] = {**self._metadata(pod, uid), "annotations": {**annotations}}
         return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_DRAIN, force=True)
@@ -94,5 +100,5 @@ class Actor:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": self._metadata(name, uid)}
 
     def _metadata(self, name: str, uid: str) -> Manifest:
-        """With the uid, so that a namesake that came later is not meant."""
+        """With the uid: an apply to a Pod that was made anew under this name is then a conflict, not a stray write."""
         return {"name": name, "namespace": self._namespace, "uid": uid}

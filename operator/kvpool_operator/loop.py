@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+from kvpool_api.conditions import ConditionType
 from kvpool_api.labels import POOL, ROLE, ROLE_ENGINE, ROLE_ROUTER
 from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.pool import InferencePool, ObjectMeta
@@ -86,6 +87,8 @@ def _next_looks(
     if done:
         refused = any(each.refused is not None for each in done)
         yield now + (settings.refused_retry_s if refused else settings.settle_s)
+    if any(each.type == ConditionType.KV_EVENTS_FLOWING and each.status == "False" for each in status.conditions):
+        yield now + settings.doubt_interval_s
     facts = facts_due_at(seen, status.cache, settings, now)
     if facts is not None:
         yield facts
@@ -176,7 +179,11 @@ class Loops:
         self._wake(ref)
 
     async def _run(self, ref: Ref) -> None:
-        """A pool that was made anew while its loop found it gone has woken the loop: it goes on."""
+        """The pool's loop, again if the pool was made anew while it ended.
+
+        A pool deleted and made again under its name wakes the loop that is just finding the old one gone; without the
+        second look that wake-up would be lost and the new pool would have no loop.
+        """
         wake = self._wakes[ref]
         await run_pool(self._deps, ref, wake)
         while wake.is_set():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from kvpool_operator.build.access import TOKEN_KEY
 from kvpool_operator.build.children import children
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import KINDS, Cluster, NotFound, Ref
+from kvpool_operator.cluster.seam import KINDS, Cluster, ClusterError, NotFound, Ref
 from kvpool_operator.manifests import (
     annotation,
     condition,
@@ -33,6 +34,10 @@ from kvpool_operator.manifests import (
 from kvpool_operator.observed import ChildKey, Engine, Observed, Router
 from kvpool_operator.routers import RouterAdmin, RouterSilent
 from kvpool_operator.settings import Settings
+from kvpool_operator.status.causes import engine_log_is_needed
+
+LOG_LINES = 2000
+"""VLLM tells one failure in each of its processes; the root cause is the first of these tracebacks."""
 
 
 class NotUnderstood(Exception):
@@ -53,10 +58,11 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
         _children(cluster, pool, settings),
         _token(cluster, pool),
     )
+    engines = await asyncio.gather(*(_with_log(cluster, namespace, engine_of(pod)) for pod in engine_pods.items))
     alive = [pod for pod in router_pods.items if not has_ended(pod)]
     return Observed(
         pool=pool,
-        engines=tuple(sorted(map(engine_of, engine_pods.items), key=lambda engine: engine.name)),
+        engines=tuple(sorted(engines, key=lambda engine: engine.name)),
         routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token) for pod in alive))),
         children=owned,
         token=token,
@@ -130,13 +136,25 @@ def _failed_at(pod: Manifest, created: float) -> float | None:
 
 
 def _lost_contact(pod: Manifest) -> bool:
-    """The node controller takes Ready away from the Pods of a silent node and leaves the rest as its kubelet told it.
+    """The node of this Pod has fallen silent.
 
-    A kubelet that has not looked at the gate yet gives its own reason for the same.
+    Nobody says so outright. The node controller sets Ready of its Pods to False and leaves ContainersReady as the
+    kubelet last told it, so the two contradict each other. A live kubelet shows the same pair while the readiness gate
+    is still shut, but then gives the reason ReadinessGatesNotReady.
     """
     ready = condition(pod, "Ready")
     taken_away = ready.get("status") == "False" and ready.get("reason") != "ReadinessGatesNotReady"
     return ready.get("status") == "Unknown" or (taken_away and is_true(pod, "ContainersReady"))
+
+
+async def _with_log(cluster: Cluster, namespace: str, engine: Engine) -> Engine:
+    """With the log of a crash whose cause the Pod's status does not hold: its 2 KiB end amid vLLM's last traceback."""
+    if not engine_log_is_needed(engine.pod):
+        return engine
+    ref = Ref(seam.POD, namespace, engine.name)
+    with contextlib.suppress(ClusterError):  # a log that cannot be had must not stop the loop
+        return replace(engine, log=await cluster.ended_log(ref, container=labels.ENGINE_CONTAINER, lines=LOG_LINES))
+    return engine
 
 
 async def _asked(admin: RouterAdmin, router: Router, token: str | None) -> Router:

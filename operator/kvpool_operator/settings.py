@@ -31,6 +31,8 @@ class Settings:
     """How long a router may take to answer."""
     routable_grace_s: float = 2.0
     """On top of `kvEvents.syncTimeoutSeconds`: how long an engine that is ready waits for the routers' word."""
+    doubt_interval_s: float = 2.0
+    """While routers doubt the events of an engine that serves, they are asked this often: no watch tells of it."""
     facts_interval_s: float = 10.0
     """Cache facts are written to status at most this often."""
     facts_expiry_s: float = 60.0

@@ -26,6 +26,7 @@ from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.front import build_front
 from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.membership.file_impl import FileMembership
@@ -112,12 +113,14 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
         rhythm=Rhythm(),
     )
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry))
-    metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read)
+    engines = Engines(Liveness(pool.roster))
+    metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
     try:
-        yield _Parts(pool, metrics, registry, DecisionLog(config.strategy, config.kept_decisions), Engines(session))
+        yield _Parts(pool, metrics, registry, DecisionLog(config.strategy, config.kept_decisions), engines)
     finally:
         await metrics.close()
         await plane.close()
+        engines.close()
         context.destroy(linger=0)
 
 
@@ -137,7 +140,16 @@ def _router(
         time.monotonic,
         settings.config.sync_timeout_s,
     )
-    report = StateReport(settings.router, tokenizer, pool, parts.metrics, readiness, parts.decisions, time.monotonic)
+    report = StateReport(
+        settings.router,
+        tokenizer,
+        pool,
+        parts.metrics,
+        readiness,
+        parts.decisions,
+        parts.engines.liveness,
+        time.monotonic,
+    )
     parts.registry.register(WorkerMetrics(report.state, pool.requests))
     door = build_door(_door_deps(settings.config, parts, tokenizer))
     return Router(

@@ -6,14 +6,15 @@ Two linear laws, each fitted by the same bounded, robust least squares over what
     gap_s   = step + request * running + context * context_tokens          one decode step
 
 Both shapes are those of public engine profiles (tables by NVIDIA's aiconfigurator follow them within 2-5 %). A worker
-that is steadily slower or faster than the pool has one factor of its own, so that a new worker starts from what the
-others taught.
+that is clearly slower or faster than the pool has one factor of its own, so that a new worker starts from what the
+others taught. What is not clear does not count, and what was seen long ago is no longer clear: else the dearer of two
+equal workers would get no request, and with it no chance to be found equal.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import exp, log
+from math import copysign, exp, log, sqrt
 from typing import NamedTuple
 
 from kvpool_router.workers import WorkerId
@@ -24,10 +25,23 @@ BATCHED_TOKENS = 8192
 _KEEP = 1.0 - 1.0 / 512.0
 """Of every older observation with each new one: after 512 it has faded to a third."""
 _PRIOR_WEIGHT = 0.5
-_FACTOR_PACE = 0.03
+_MEMORY = 32.0
+"""Observations of a worker after which an older one has faded to a third, if every worker is seen as often."""
+_DOUBT = 2.0
+"""Standard errors of its mean that a worker must differ by. A single outlier, however wild, moves the mean by one."""
+_ASSUMED_SPREAD = 0.25
+"""Of a worker's times around the pool's before any is seen; weighs as much as one observation."""
+_LUCKIEST = 2.0
+"""Times faster than expected that an observation can count as: beyond that a cache helped that nobody knew of."""
 _FACTOR_BOUND = log(8.0)
+_STREAMS_OUTWEIGH = 64
+"""Whole answers that teach nothing after each stream, for a stream shows prefill and decode apart."""
 _UNITS = (1.0, 1e3, 1e6)
 _STEP_UNITS = (1.0, 1e1, 1e5)
+
+
+Features = tuple[float, float, float, float, float, float]
+"""What the coefficients of `Rates` multiply, in their order."""
 
 
 class Rates(NamedTuple):
@@ -68,50 +82,173 @@ class Burst:
     """It began while the engine was decoding only, so it first sat out the rest of a step."""
 
 
+@dataclass(slots=True)
+class _Evidence:
+    """What one worker, or the whole pool, has shown: fading sums over its observations.
+
+    `per_second` sums what the coefficients multiply, over the seconds seen, so that its product with any coefficients
+    is the sum of expected / observed by these. Workers are thus compared by what the pool knows now; kept as plain
+    ratios, what one showed before the pool knew better would make it look slow for as long as it is not seen again.
+    """
+
+    seen_at: float = 0.0
+    """By the calibration's clock, which says how much has faded since."""
+    weight: float = 0.0
+    per_second: Features = (0.0,) * 6
+    squares: float = 0.0
+    """Of expected / observed - 1, as expected then."""
+
+    def take(self, features: Features, ratio: float, expected: float, now: float) -> None:
+        # Written out, as in `_Fit._add`.
+        keep, scale, self.seen_at = exp(self.seen_at - now), ratio / expected, now
+        self.weight = keep * self.weight + 1.0
+        self.squares = keep * self.squares + (ratio - 1.0) ** 2
+        a, b, c, d, e, f = self.per_second
+        u, v, w, x, y, z = features
+        self.per_second = (
+            keep * a + scale * u,
+            keep * b + scale * v,
+            keep * c + scale * w,
+            keep * d + scale * x,
+            keep * e + scale * y,
+            keep * f + scale * z,
+        )
+
+    def expected(self, rates: Rates) -> float:
+        """The sum of expected / observed by these rates, as much faded as `weight`."""
+        (a, b, c, d, e, f), (u, v, w, x, y, z) = self.per_second, rates
+        return a * u + b * v + c * w + d * x + e * y + f * z
+
+    def mean(self, rates: Rates) -> float:
+        """Expected / observed, one observation's worth of it believed to be 1."""
+        return (self.expected(rates) + 1.0) / (self.weight + 1.0)
+
+    def slower(self, rates: Rates, mean: float, now: float) -> float:
+        """The logarithm of how many times slower than the pool, whose mean is given, the worker clearly is."""
+        keep = exp(self.seen_at - now)
+        weight = keep * self.weight + 1.0
+        off = log(weight * mean / (keep * self.expected(rates) + mean))
+        doubt = _DOUBT * sqrt(keep * self.squares + _ASSUMED_SPREAD**2) / weight
+        return copysign(min(max(abs(off) - doubt, 0.0), _FACTOR_BOUND), off)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of which only the end was seen, from when it was sent."""
+
+    elapsed_s: float
+    new_tokens: int
+    attention: float
+    """n (p + n / 2)."""
+    others_s: float
+    """Prefill of others that it is expected to have waited for."""
+    steps: int
+    """Decode steps after its first token."""
+    running: float
+    context_tokens: float
+
+
 class Calibration:
     """Rates per worker; pure, and O(1) in memory per worker."""
 
     def __init__(self, prior: Rates = PRIOR) -> None:
         self._bursts = _Fit(_UNITS, prior[:3], ((1.0, 500.0, 125e3), (1.0, 4000.0, 16e6), (1.0, 16000.0, 128e6)))
         self._gaps = _Fit(_STEP_UNITS, prior[3:], ((1.0, 1.0, 2e3), (1.0, 16.0, 60e3), (1.0, 64.0, 400e3)))
-        self._factors: dict[WorkerId, float] = {}
+        self._evidence: dict[WorkerId, _Evidence] = {}
+        self._everyone = _Evidence()
+        self._clock = 0.0
+        """Counts observations of the pool in units of its memory, so that a worker's own fade while others are seen."""
         self._rates: dict[WorkerId, Rates] = {}
         self._pool = prior
+        self._answers_since_stream = _STREAMS_OUTWEIGH
 
     def rates(self, worker: WorkerId) -> Rates:
         found = self._rates.get(worker)
         if found is None:
-            factor = exp(self._factors.get(worker, 0.0))
-            found = self._rates[worker] = Rates(*(each * factor for each in self._pool))
+            a, b, c, d, e, f = self._pool
+            factor = self._factor(worker)
+            found = self._rates[worker] = Rates(a * factor, b * factor, c * factor, d * factor, e * factor, f * factor)
         return found
 
     def observe_burst(self, worker: WorkerId, burst: Burst) -> None:
         """Learns prefill speed; decode steps that ran within are taken out first."""
+        self._answers_since_stream = 0
         rates = self.rates(worker)
         steps = -(-burst.new_tokens // BATCHED_TOKENS) or 1
         load = rates.decode_load_s(round(burst.running), round(burst.context_tokens))
         mixed = load * steps + (0.5 * (rates.step_s + load) if burst.waited_for_step and burst.running else 0.0)
         elapsed = max(burst.elapsed_s - mixed, 0.2 * burst.elapsed_s)
-        if elapsed > 0.0:
-            self._learn(worker, self._bursts, (float(steps), float(burst.new_tokens), burst.attention), elapsed)
+        self._learn_burst(worker, (float(steps), float(burst.new_tokens), burst.attention), elapsed)
 
     def observe_gap(self, worker: WorkerId, gap_s: float, running: float, context_tokens: float) -> None:
         """Learns decode speed from the mean time between the tokens of one stream, prefill steps taken out."""
-        if gap_s > 0.0:
-            self._learn(worker, self._gaps, (1.0, running, context_tokens), gap_s)
+        self._learn_gap(worker, (1.0, running, context_tokens), gap_s)
+
+    def observe_answer(self, worker: WorkerId, answer: Answer) -> None:
+        """Learns from an answer that was not streamed, in a pool where streams are rare.
+
+        What it took more or less than expected is laid to prefill and decode in proportion to what each was expected to
+        take (the step of expectation maximization for a sum of which only the total is seen): the total comes right at
+        once, the parts as far as answers differ in shape. An answer that mostly waited for others tells little.
+        """
+        self._answers_since_stream += 1
+        rates = self.rates(worker)
+        steps = -(-answer.new_tokens // BATCHED_TOKENS) or 1
+        burst = (float(steps), float(answer.new_tokens), answer.attention)
+        gap = (1.0, answer.running, answer.context_tokens)
+        prefill_s, gap_s = _product(rates[:3], burst), _product(rates[3:], gap)
+        own_s = prefill_s + answer.steps * gap_s
+        if self._answers_since_stream <= _STREAMS_OUTWEIGH or own_s <= answer.others_s:
+            return
+        ratio = answer.elapsed_s / (own_s + answer.others_s)
+        self._learn_burst(worker, burst, prefill_s * ratio)
+        if answer.steps:
+            self._learn_gap(worker, gap, gap_s * ratio)
+
+    def _learn_burst(self, worker: WorkerId, seen: tuple[float, float, float], seconds: float) -> None:
+        if seconds <= 0.0:
+            return
+        expected = _product(self.rates(worker)[:3], seen) or seconds
+        self._bursts.learn(seen, seconds, expected)
+        self._weigh(worker, (*seen, 0.0, 0.0, 0.0), seconds, expected, self._bursts.moved)
+
+    def _learn_gap(self, worker: WorkerId, seen: tuple[float, float, float], seconds: float) -> None:
+        if seconds <= 0.0:
+            return
+        expected = _product(self.rates(worker)[3:], seen) or seconds
+        self._gaps.learn(seen, seconds, expected)
+        self._weigh(worker, (0.0, 0.0, 0.0, *seen), seconds, expected, self._gaps.moved)
+
+    def _factor(self, worker: WorkerId) -> float:
+        """How much slower than the fit all are, for it takes its time to follow, and the worker beyond that."""
+        mean = self._everyone.mean(self._pool)
+        evidence = self._evidence.get(worker)
+        if evidence is None:
+            return 1.0 / mean
+        return exp(evidence.slower(self._pool, mean, self._clock)) / mean
 
     def forget(self, worker: WorkerId) -> None:
-        self._factors.pop(worker, None)
+        self._evidence.pop(worker, None)
         self._rates.pop(worker, None)
 
-    def _learn(self, worker: WorkerId, fit: "_Fit", features: tuple[float, float, float], seconds: float) -> None:
-        surprise = fit.learn(features, seconds)
-        factor = self._factors.get(worker, 0.0)
-        moved = factor + _FACTOR_PACE * (surprise - factor)
-        self._factors[worker] = min(max(moved, -_FACTOR_BOUND), _FACTOR_BOUND)
-        if fit.moved:
+    def _weigh(self, worker: WorkerId, features: Features, seconds: float, expected: float, pool_moved: bool) -> None:
+        """Holds an observation against what was expected of this very worker."""
+        evidence = self._evidence.get(worker)
+        if evidence is None:
+            evidence = self._evidence[worker] = _Evidence()
+        self._clock += 1.0 / (_MEMORY * len(self._evidence))
+        ratio = min(expected / seconds, _LUCKIEST)
+        evidence.take(features, ratio, expected, self._clock)
+        self._everyone.take(features, ratio, expected, self._clock)
+        if pool_moved:
             self._pool = Rates(*self._bursts.coefficients, *self._gaps.coefficients)
             self._rates.clear()
+        elif abs(ratio - 1.0) > _ASSUMED_SPREAD:
+            self._rates.pop(worker, None)  # a slow worker tried again must not be tried until the fit moves
+
+
+def _product(rates: Sequence[float], features: tuple[float, float, float]) -> float:
+    return rates[0] * features[0] + rates[1] * features[1] + rates[2] * features[2]
 
 
 class _Fit:
@@ -141,10 +278,8 @@ class _Fit:
             seconds = sum(c * x for c, x in zip(prior, anchor, strict=True))
             self._add(anchor, seconds, _PRIOR_WEIGHT / (seconds * seconds))
 
-    def learn(self, features: tuple[float, float, float], seconds: float) -> float:
-        """Takes one observation in; answers the logarithm of observed over expected, within three usual errors."""
-        a, b, c = self.coefficients
-        expected = a * features[0] + b * features[1] + c * features[2] or seconds
+    def learn(self, features: tuple[float, float, float], seconds: float, expected: float) -> None:
+        """Takes one observation in, of which `expected` seconds were expected: those of its worker, not of the pool."""
         off = seconds / expected - 1.0
         bound = 3.0 * self._error
         self._error = max(self._error + 0.02 * (min(abs(off), bound) - self._error), 0.01)
@@ -156,7 +291,6 @@ class _Fit:
         if self.moved:
             self._since = 0
             self.coefficients = self._solved()
-        return log(believed / expected)
 
     def _add(self, features: tuple[float, float, float], seconds: float, weight: float) -> None:
         # Written out: twice a request, and three times as fast as a loop.

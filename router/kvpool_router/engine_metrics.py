@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
+from kvpool_router.liveness import Liveness
 from kvpool_router.tasks import stop
 from kvpool_router.workers import Worker, WorkerId
 
 LOG = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
+ASK_AGAIN_AFTER_S = 1.0
+"""After a reading that was not answered: a second one tells silence from a hiccup."""
 FIRST_ROUND_S = 1.0
 """New engines are all read within this time, and at the same distances ever after."""
 
@@ -85,7 +88,8 @@ def _number(label: str | None) -> int | None:
 class EngineMetrics:
     """Reads every engine's metrics once an interval, one engine after the other.
 
-    A reading stays until the next; its age is for the reader to judge. An engine that does not answer is passed over.
+    A reading stays until the next; its age is for the reader to judge. Whether an engine answered at all is told to
+    `liveness`; one that does not is asked again soon, and holds up no other.
     """
 
     def __init__(
@@ -94,11 +98,15 @@ class EngineMetrics:
         clock: Callable[[], float],
         interval_s: float,
         took: Callable[[WorkerId, Reading], None],
+        liveness: Liveness,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._session = session
         self._clock = clock
         self._interval_s = interval_s
         self._took = took
+        self._liveness = liveness
+        self._timeout_s = timeout_s
         self._readings: dict[WorkerId, Reading] = {}
         self._pollers: dict[str, asyncio.Task[None]] = {}
         self._ranks: dict[str, tuple[WorkerId, ...]] = {}
@@ -111,6 +119,7 @@ class EngineMetrics:
         self._ranks = ranks
         for url in self._pollers.keys() - ranks.keys():
             self._pollers.pop(url).cancel()
+        self._liveness.keep(ranks.keys())
         for position, url in enumerate(ranks.keys() - self._pollers.keys()):
             delay_s = min(self._interval_s, FIRST_ROUND_S) * position / len(ranks)
             self._pollers[url] = asyncio.create_task(self._poll(url, delay_s), name=f"metrics {url}")
@@ -127,17 +136,33 @@ class EngineMetrics:
     async def _poll(self, url: str, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         while True:
+            pause_s = self._interval_s
             try:
                 self._take(url, await self._fetch(url))
-            except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
+            except TimeoutError:
+                self._missed(url)
+                pause_s = min(pause_s, ASK_AGAIN_AFTER_S)
+            except (aiohttp.ClientError, UnicodeDecodeError) as error:
                 LOG.debug("metrics of %s could not be read: %s", url, error)
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(pause_s)
 
     async def _fetch(self, url: str) -> str:
-        timeout = aiohttp.ClientTimeout(total=min(TIMEOUT_S, self._interval_s))
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s)
         async with self._session.get(f"{url}/metrics", timeout=timeout) as response:
+            self._answered(url)
             response.raise_for_status()
             return await response.text()
+
+    def _missed(self, url: str) -> None:
+        was_silent = self._liveness.is_silent(url)
+        self._liveness.missed(url, self._clock())
+        if self._liveness.is_silent(url) and not was_silent:
+            LOG.warning("the engine at %s does not answer; its waiting requests go to others", url)
+
+    def _answered(self, url: str) -> None:
+        if self._liveness.is_silent(url):
+            LOG.warning("the engine at %s answers again", url)
+        self._liveness.answered(url)
 
     def _take(self, url: str, exposition: str) -> None:
         ranks = parse(exposition)

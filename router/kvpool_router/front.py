@@ -13,7 +13,9 @@ _TEXT = ((b"content-type", CONTENT_TYPE_LATEST.encode()),)
 
 
 def build_front(ready: Callable[[], tuple[bool, str]], registry: CollectorRegistry, door: ASGIApp) -> ASGIApp:
-    """`/health`: the process runs. `/ready`: 200 or 503, with the reason. Neither needs a token."""
+    """`/health`: this process runs, whatever becomes of its engines. `/ready`: 200 or 503 for whether it may be sent
+    requests, with one sentence on what they meet. Neither needs a token, and neither asks an engine anything.
+    """
 
     async def health(send: Send) -> None:
         await respond(send, 200, _JSON, b'{"status":"ok"}')

@@ -1,5 +1,6 @@
 """One prompt from its body to the last byte of its answer."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,19 +10,19 @@ from kvpool_router.deps import DoorDeps
 from kvpool_router.load import Ticket
 from kvpool_router.owners import ResponseOwners
 from kvpool_router.pick import eligible, holdings, views
-from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, relay, target_of
+from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
-from kvpool_router.requests.prompts import TokenIds
-from kvpool_router.requests.refusal import Refusal, shortened
+from kvpool_router.requests.prompts import TokenIds, TokenPrompt
+from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
 from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
 from kvpool_router.sse import EventStream
 from kvpool_router.tokens.protocol import Untokenizable
-from kvpool_router.unavailable import MAX_ATTEMPTS, no_worker, owner_gone
-from kvpool_router.workers import Worker, WorkerId
+from kvpool_router.unavailable import Tries, no_worker, owner_gone
+from kvpool_router.workers import Worker
 
 _GUESSED_BYTES_PER_TOKEN = 4
 _MOST_GUESSED_TOKENS = 16_384
@@ -40,8 +41,8 @@ class _Job:
     """One a prompt; empty where they cannot be told."""
     prompt_tokens: int = 0
     """Over all prompts; a guess where they cannot be told."""
-    tried: dict[WorkerId, str] = field(default_factory=dict)
-    """Workers that failed before their first byte, and how."""
+    placed_in_s: float = 0.0
+    tries: Tries = field(default_factory=Tries)
 
 
 class Generation:
@@ -86,8 +87,7 @@ class Generation:
     def _check_model(self, model: str | None) -> None:
         if model is None or model in self._deps.names:
             return
-        known = ", ".join(self._deps.names)
-        raise Refusal(404, f"The model `{shortened(model)}` does not exist. This pool serves: {known}.", param="model")
+        raise unknown_model(model, self._deps.names)
 
     async def _serve(self, job: _Job, send: Send) -> None:
         await self._tokenize(job)
@@ -110,7 +110,8 @@ class Generation:
     async def _tokenize(self, job: _Job) -> None:
         try:
             for prompt in job.request.prompts:
-                job.tokens.append(await self._deps.tokenizer.encode(prompt))
+                ids = prompt.ids if isinstance(prompt, TokenPrompt) else await self._deps.tokenizer.encode(prompt)
+                job.tokens.append(ids)
         except Untokenizable as why:
             job.tokens.clear()
             job.prompt_tokens = min(len(job.request.raw) // _GUESSED_BYTES_PER_TOKEN, _MOST_GUESSED_TOKENS)
@@ -150,31 +151,37 @@ class Generation:
 
     def _pool(self, job: _Job, now: float) -> Sequence[Worker]:
         deps = self._deps
-        pool = eligible(deps.roster.accepting(), job.tried, deps.breaker, now)
+        tried = job.tries.failed
+        pool = deps.engines.liveness.answering(eligible(deps.roster.accepting(), tried, deps.breaker, now))
         if job.request.previous_response_id is not None:
             owner = self._owners.owner(job.request.previous_response_id)
             pool = [each for each in pool if each.id == owner]
             if not pool:
-                raise owner_gone(owner, job.tried.get(owner, "it takes no requests now"))
-        if not pool or len(job.tried) >= MAX_ATTEMPTS:
-            raise no_worker(job.tried)
+                raise owner_gone(owner, tried.get(owner, "it takes no requests now"))
+        if not pool or job.tries.exhausted:
+            raise no_worker(tried)
         return pool
 
     async def _ask(self, job: _Job, worker: Worker) -> Answer | None:
         """The worker's answer, or None where another worker may be asked."""
         deps = self._deps
-        placed_in_s = deps.clock() - job.record.arrived_at
+        job.placed_in_s = deps.clock() - job.record.arrived_at
         try:
             answer = await deps.engines.ask(worker.url, job.outgoing, rank_header(worker, deps.roster.workers))
         except EngineFailed as failed:
-            job.tried[worker.id] = str(failed)
-            deps.breaker.failed(worker.id, deps.clock())
+            self._book(job)
+            job.tries.add(worker.id, failed)
+            if not failed.silent:
+                deps.breaker.failed(worker.id, deps.clock())
             deps.observer.retried(worker.id, str(failed))
             return None
-        finally:  # counting can wait until the request is on its way
-            deps.observer.placed(job.record, placed_in_s)
         deps.breaker.succeeded(worker.id)
         return answer
+
+    def _book(self, job: _Job) -> None:
+        """What can wait until the client has its first byte."""
+        self._deps.observer.placed(job.record, job.placed_in_s)
+        self._deps.cache.settle()
 
     async def _deliver(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         record = job.record
@@ -187,14 +194,17 @@ class Generation:
             record.usage = usage_of(answer.first)
         record.outcome = OK if answer.status < 400 else str(answer.status)
         await respond(send, answer.status, answer.headers(job.request_id), answer.first)
+        self._book(job)
 
     async def _stream(self, job: _Job, ticket: Ticket, answer: Answer, send: Send) -> None:
         deps, record, dialect = self._deps, job.record, job.endpoint.dialect
         now = deps.clock()
         events = EventStream(dialect, drops_usage=job.request.hides_usage)
         await begin(answer, events, job.request_id, send)
+        await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
+        self._book(job)
         deps.load.first_token(ticket, now)
         record.ttft_s = now - record.arrived_at
-        broken = await relay(answer, events, dialect, send)
+        broken = await deps.engines.relay(answer, events, dialect, send)
         record.usage = events.usage()
         record.outcome = OK if broken is None else "engine broke off"

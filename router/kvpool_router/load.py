@@ -10,7 +10,7 @@ count as prefilled when their prediction runs out.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kvpool_router.calibration import Burst, Calibration, Rates
+from kvpool_router.calibration import Answer, Burst, Calibration, Rates
 from kvpool_router.workers import WorkerId
 
 _SAME_STEP = 0.2
@@ -66,6 +66,8 @@ class Ticket:
     """Its tokens are counted, not guessed, so that its timing teaches something."""
     sent_at: float
     prefill_s: float
+    ahead_s: float
+    """Prefill of others that it was expected to wait for."""
     due_at: float
     desk: _Desk
     """The books that it is in, though the worker's name may have newer ones by now."""
@@ -118,7 +120,7 @@ class Load:
         prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
         ahead = self._ahead_s(desk, now)
         due_at = now + ahead + prefill_s + rates.overhead_s
-        ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, now, prefill_s, due_at, desk)
+        ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, now, prefill_s, ahead, due_at, desk)
         if not desk.queue:
             desk.burst_is_over = True
             desk.head_since = now
@@ -151,12 +153,15 @@ class Load:
             return
         ticket.finished = True
         desk = self._current(ticket.desk, now)
+        if ticket.certain and output_tokens and not ticket.streams:
+            self._observe_answer(desk, ticket, now, output_tokens)
         if id(ticket) in desk.queue:
             self._given_up(desk, ticket, now)
             return
         if desk.burst_is_over or not desk.queue:
             self._close_burst(ticket.worker, desk)
-        self._observe_gap(desk, ticket, now, output_tokens)
+        if ticket.certain and output_tokens and ticket.streams:
+            self._observe_gap(desk, ticket, now, output_tokens)
         desk.decoding -= 1
         desk.context_tokens -= ticket.prompt_tokens
 
@@ -220,6 +225,7 @@ class Load:
             head = next(iter(desk.queue.values()))
             if head.streams or head.due_at > now:
                 return
+            desk.prefill_clock += head.prefill_s
             self._prefilled(desk, head, now)
 
     @staticmethod
@@ -289,19 +295,29 @@ class Load:
             desk.burst = None
         desk.burst_is_over = False
 
-    def _observe_gap(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int | None) -> None:
+    def _observe_gap(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int) -> None:
         """Decode speed from one whole stream: its length less the prefill seconds that fell into it."""
-        if (
-            not (ticket.streams and ticket.certain)
-            or ticket.first_token_at is None
-            or output_tokens is None
-            or output_tokens < 2
-        ):
+        whole, prefilling_s, running, context = _since_first_token(desk, ticket, now)
+        decoding_s = whole - prefilling_s
+        if output_tokens < 2 or whole <= 0.0 or decoding_s < 0.2 * whole:
             return
-        whole = now - ticket.first_token_at
-        decoding_s = whole - (desk.prefill_clock - ticket.prefill_clock)
-        if whole <= 0.0 or decoding_s < 0.2 * whole:
-            return
-        running = (desk.running_area - ticket.running_area) / whole
-        context = (desk.context_area - ticket.context_area) / whole
         self._calibration.observe_gap(ticket.worker, decoding_s / (output_tokens - 1), running, context)
+
+    def _observe_answer(self, desk: _Desk, ticket: Ticket, now: float, output_tokens: int) -> None:
+        """Both speeds from one answer that was not streamed, whose first token is only believed to have come."""
+        new, held = ticket.new_tokens, ticket.held_tokens
+        _, prefilling_s, running, context = _since_first_token(desk, ticket, now)
+        others_s = ticket.ahead_s + prefilling_s
+        answer = Answer(
+            now - ticket.sent_at, new, new * (held + new * 0.5), others_s, output_tokens - 1, running, context
+        )
+        self._calibration.observe_answer(ticket.worker, answer)
+
+
+def _since_first_token(desk: _Desk, ticket: Ticket, now: float) -> tuple[float, float, float, float]:
+    """Seconds, those of them that went to prefill, and what decoded on average: requests and context tokens."""
+    whole = 0.0 if ticket.first_token_at is None else now - ticket.first_token_at
+    if whole <= 0.0:
+        return 0.0, 0.0, desk.decoding + 1.0, float(desk.context_tokens + ticket.prompt_tokens)
+    running, context = desk.running_area - ticket.running_area, desk.context_area - ticket.context_area
+    return whole, desk.prefill_clock - ticket.prefill_clock, running / whole, context / whole

@@ -3,15 +3,15 @@
 An answer's start is held back until its first byte of body, so that until then another engine can still be asked.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import aiohttp
-from yarl import URL
 
 from kvpool_router.asgi import Headers, Scope, Send
+from kvpool_router.engine_http import Broken, Connections, Exchange, Unreachable
+from kvpool_router.liveness import Liveness
 from kvpool_router.requests.refusal import Dialect, Refusal
 from kvpool_router.sse import EventStream
 from kvpool_router.workers import Worker
@@ -19,8 +19,7 @@ from kvpool_router.workers import Worker
 CONNECT_TIMEOUT_S = 5.0
 IDLE_CONNECTION_S = 4.0
 """Shorter than the 5 s after which vLLM's server closes an idle connection, so that ours is never the stale one."""
-LARGE_BODY_BYTES = 1 << 20
-KEPT_URLS = 4096
+SILENT = "it is silent, on its metrics too"
 RETRIED_STATUSES = frozenset({502, 503})
 
 _NOT_FORWARDED = frozenset(
@@ -60,24 +59,33 @@ _NOT_RETURNED = frozenset(
 
 
 class EngineFailed(Exception):
-    """The engine gave no answer: no connection, one that died before the first byte, or 502 and 503."""
+    """The engine gave no answer: no connection, one that died before the first byte, silence, or 502 and 503."""
+
+    def __init__(self, why: str, *, reached: bool = True, silent: bool = False) -> None:
+        super().__init__(why)
+        self.reached = reached
+        """The request was perhaps delivered, so that it may itself be what the engine failed on."""
+        self.silent = silent
+        """Given up for the engine's silence, which ends when its metrics say so: no circuit need open for it."""
 
 
 class Outgoing(NamedTuple):
     """A request as every engine would be sent it."""
 
-    method: str
-    target: str
-    """Path and query."""
-    headers: tuple[tuple[str, str], ...]
-    body: bytes | None
+    line: bytes
+    """Method and target: path and query."""
+    fields: bytes
+    """Header fields, each with its line end."""
+    body: bytes
 
 
 @dataclass(slots=True)
 class Answer:
     """An engine's answer whose first byte has come."""
 
-    response: aiohttp.ClientResponse
+    engine: str
+    """Its address."""
+    response: Exchange
     first: bytes
     """The first chunk of a stream, the whole of any other body, empty where there is none."""
     streams: bool
@@ -90,7 +98,7 @@ class Answer:
         """The engine's own, less what belongs to its connection; a stream's length is not known beforehand."""
         kept = [
             (name, value)
-            for name, value in self.response.raw_headers
+            for name, value in self.response.headers
             if (lower := name.lower()) not in _NOT_RETURNED and not (self.streams and lower == b"content-length")
         ]
         kept.append((b"x-request-id", request_id))
@@ -110,8 +118,9 @@ def engine_session() -> aiohttp.ClientSession:
 
 def outgoing(method: str, target: str, headers: Headers, request_id: str, body: bytes | None) -> Outgoing:
     """The client's request, less what belongs to its connection."""
-    kept = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _NOT_FORWARDED]
-    return Outgoing(method, target, (*kept, ("x-request-id", request_id)), body)
+    kept = [b"%b: %b\r\n" % field for field in headers if field[0] not in _NOT_FORWARDED]
+    kept.append(b"x-request-id: %b\r\n" % request_id.encode("latin-1"))
+    return Outgoing(f"{method} {target}".encode("latin-1"), b"".join(kept), body or b"")
 
 
 def target_of(scope: Scope) -> str:
@@ -121,68 +130,78 @@ def target_of(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def rank_header(worker: Worker, roster: Sequence[Worker]) -> tuple[tuple[str, str], ...]:
+def rank_header(worker: Worker, roster: Sequence[Worker]) -> bytes:
     """Names the DP rank to an engine that has several; to any other it means nothing."""
     if worker.id.dp_rank == 0 and not any(each.id.pod == worker.id.pod and each.id != worker.id for each in roster):
-        return ()
-    return (("x-data-parallel-rank", str(worker.id.dp_rank)),)
+        return b""
+    return b"x-data-parallel-rank: %d\r\n" % worker.id.dp_rank
 
 
 class Engines:
     """Sends requests to engines."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-        self._urls: dict[tuple[str, str], URL] = {}
+    def __init__(self, liveness: Liveness) -> None:
+        self._connections = Connections(IDLE_CONNECTION_S, CONNECT_TIMEOUT_S)
+        self.liveness = liveness
 
-    async def ask(self, base: str, request: Outgoing, extra: Sequence[tuple[str, str]] = ()) -> Answer:
+    def close(self) -> None:
+        """Ends connections that nobody uses."""
+        self._connections.close()
+
+    async def ask(self, base: str, request: Outgoing, extra: bytes = b"") -> Answer:
         """Waits for the first byte of the answer's body.
 
         Args:
             base: the engine's URL.
             request: what to send.
-            extra: headers for this engine alone.
+            extra: header fields for this engine alone, each with its line end.
 
         Raises EngineFailed: another engine may be asked; this one is not known to have answered anything.
 
         """
-        body = request.body
-        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
         try:
-            response = await self._session.request(
-                request.method,
-                self._url(base, request.target),
-                data=data,
-                headers=(*request.headers, *extra),
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise EngineFailed(_told(error)) from error
+            exchange = await self._connections.open(base)
+        except Unreachable as error:
+            raise EngineFailed(str(error), reached=False) from error
+        waiting = self.liveness.waiting(base)
+        waiting.add(exchange)
         try:
-            return await _begun(response)
+            await exchange.ask(request.line, request.fields + extra, request.body)
+            return await _begun(base, exchange)
+        except Broken as error:
+            let_go = exchange not in waiting
+            raise EngineFailed(SILENT if let_go else str(error), silent=let_go) from error
         except BaseException:
-            response.close()
+            exchange.close()
             raise
+        finally:
+            waiting.discard(exchange)
 
-    def _url(self, base: str, target: str) -> URL:
-        """Parsing a URL costs more than choosing an engine, and there are few."""
-        url = self._urls.get((base, target))
-        if url is None:
-            if len(self._urls) >= KEPT_URLS:
-                self._urls.clear()
-            url = self._urls[base, target] = URL(base + target, encoded=True)
-        return url
+    async def relay(self, answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
+        """Passes the rest of a stream on to its end; None, or why it broke off.
+
+        The client sees a break as one error event, since the status is gone already.
+        """
+        with self.liveness.streaming(answer.engine, answer.response):
+            try:
+                await _pass_on(answer, events, send)
+                broken, last = None, events.close()
+            except Broken as error:
+                why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
+                broken = f"The engine broke off its answer: {why}. Send the request again."
+                last = Refusal(502, broken).stream_event(dialect)
+        await send({"type": "http.response.body", "body": last})
+        return broken
 
 
-async def _begun(response: aiohttp.ClientResponse) -> Answer:
-    if response.status in RETRIED_STATUSES:
-        raise EngineFailed(f"it answered {response.status}")
-    streams = response.headers.get("content-type", "").startswith("text/event-stream")
-    try:
-        first = await (response.content.readany() if streams else response.content.read())
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise EngineFailed(_told(error)) from error
-    return Answer(response, first, streams)
+async def _begun(base: str, exchange: Exchange) -> Answer:
+    if exchange.status in RETRIED_STATUSES:
+        raise EngineFailed(f"it answered {exchange.status}")
+    streams = any(
+        value.startswith(b"text/event-stream") for name, value in exchange.headers if name.lower() == b"content-type"
+    )
+    first = await (exchange.readany() if streams else exchange.read())
+    return Answer(base, exchange, first, streams)
 
 
 async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Send) -> None:
@@ -192,25 +211,8 @@ async def begin(answer: Answer, events: EventStream, request_id: bytes, send: Se
         await send({"type": "http.response.body", "body": first, "more_body": True})
 
 
-async def relay(answer: Answer, events: EventStream, dialect: Dialect, send: Send) -> str | None:
-    """Passes the rest of a stream on to its end; None, or why it broke off.
-
-    The client sees a break as one error event, since the status is gone already.
-    """
-    content = answer.response.content
-    feed, read = events.feed, content.readany
-    try:
-        while chunk := await read():
-            if chunk := feed(chunk):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        broken = None
-        last = events.close()
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        broken = f"The engine broke off its answer: {_told(error)}. Send the request again."
-        last = Refusal(502, broken).stream_event(dialect)
-    await send({"type": "http.response.body", "body": last})
-    return broken
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+async def _pass_on(answer: Answer, events: EventStream, send: Send) -> None:
+    feed, read = events.feed, answer.response.readany
+    while chunk := await read():
+        if chunk := feed(chunk):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})

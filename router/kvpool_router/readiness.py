@@ -1,6 +1,6 @@
 """Whether this router may be sent traffic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kvpool_router.workers import Roster, Worker
 
@@ -11,6 +11,7 @@ class Readiness:
     The last two are waited for no longer than `sync_timeout_s`.
 
     Once ready it stays so until it stops: a worker that comes late, or an event plane in trouble, refuses no traffic.
+    Without engines too: clients are better told by a 503 with its reason than by a Service that nobody listens behind.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Readiness:
         self._membership_trouble = membership_trouble
         self._clock = clock
         self._deadline = clock() + sync_timeout_s
-        self._reached: str | None = None
+        self._reached = False
         self._stopping = False
 
     def stop(self) -> None:
@@ -39,20 +40,24 @@ class Readiness:
         """Ready or not, and one sentence that says why."""
         if self._stopping:
             return False, "The router is stopping."
-        if self._reached is None:
-            waiting = self._waits_for()
+        late = self._late()
+        if not self._reached:
+            waiting = self._waits_for(late)
             if waiting is not None:
                 return False, waiting
-        return True, self._reached or ""
+            self._reached = True
+        if not self._roster.accepting():
+            return True, "Ready, but no engine takes requests now; clients get 503 until one does."
+        return True, f"Ready without {', '.join(late)}." if late else "Ready."
 
-    def _waits_for(self) -> str | None:
+    def _waits_for(self, late: Sequence[str]) -> str | None:
         if not self._roster.known:
             trouble = self._membership_trouble()
             return f"The pool's workers are not known yet{f': {trouble}' if trouble else ''}."
-        late = [f"the KV events of {worker.id}" for worker in self._roster.accepting() if not self._synced(worker)]
-        if not self._tokenizer_settled():
-            late.append("the model's tokenizer")
         if late and self._clock() < self._deadline:
             return f"Waiting for {', '.join(late)}."
-        self._reached = f"Ready without {', '.join(late)}." if late else "Ready."
         return None
+
+    def _late(self) -> list[str]:
+        late = [f"the KV events of {worker.id}" for worker in self._roster.accepting() if not self._synced(worker)]
+        return late if self._tokenizer_settled() else [*late, "the model's tokenizer"]

@@ -8,6 +8,7 @@ from kvpool_api.wire import EventState, RouterState, WorkerState
 from kvpool_router.decisions import DecisionLog
 from kvpool_router.engine_metrics import EngineMetrics, Reading
 from kvpool_router.events.plane import EventStanding
+from kvpool_router.liveness import Liveness
 from kvpool_router.pool import Pool
 from kvpool_router.readiness import Readiness
 from kvpool_router.tokens.protocol import Tokenizer
@@ -28,6 +29,7 @@ class StateReport:
     metrics: EngineMetrics
     readiness: Readiness
     decisions: DecisionLog
+    liveness: Liveness
     clock: Callable[[], float]
 
     def state(self) -> RouterState:
@@ -67,5 +69,5 @@ class StateReport:
             running=reading.running,
             waiting=reading.waiting,
             kv_usage_percent=reading.kv_usage_percent,
-            circuit_open=self.pool.breaker.is_open(worker.id),
+            circuit_open=self.pool.breaker.is_open(worker.id) or self.liveness.is_silent(worker.url),
         )

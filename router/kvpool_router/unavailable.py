@@ -1,13 +1,31 @@
-"""Refusals for want of an engine: typed, with the time after which another try may do."""
+"""When to stop asking engines, and refusals for want of one: typed, with the time after which another try may do."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from kvpool_router.proxy import EngineFailed
 from kvpool_router.requests.refusal import Refusal
 from kvpool_router.workers import WorkerId
 
-MAX_ATTEMPTS = 3
-"""Engines that one request is offered to before it is refused."""
+MAX_REACHED = 3
+"""Engines that may fail on one request: it might be the request that kills them, and others need the rest."""
 RETRY_AFTER_S = 1
+
+
+@dataclass(slots=True)
+class Tries:
+    """Workers that failed one request before its first byte. One that was not even reached is no reason to stop."""
+
+    failed: dict[WorkerId, str] = field(default_factory=dict)
+    reached: int = 0
+
+    def add(self, worker: WorkerId, failure: EngineFailed) -> None:
+        self.failed[worker] = str(failure)
+        self.reached += failure.reached
+
+    @property
+    def exhausted(self) -> bool:
+        return self.reached >= MAX_REACHED
 
 
 def no_worker(tried: Mapping[WorkerId, str]) -> Refusal:

@@ -3,55 +3,30 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-import msgspec
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from kvpool_sim.answers.openai import UsageRule
-from kvpool_sim.core.engine import Limits
-from kvpool_sim.refusal import Refusal, missing, mistyped
-from kvpool_sim.settings import VOCABULARY
-from kvpool_sim.vocabulary import Vocabulary
+from kvpool_sim.conversation import NotText, for_template
+from kvpool_sim.forms.anthropic import CountForm, MessagesForm
+from kvpool_sim.forms.base import Body, Echo, Form, filled
+from kvpool_sim.forms.openai import ChatForm, CompletionForm
+from kvpool_sim.forms.responses import ResponsesForm
+from kvpool_sim.refusal import Refusal, named, unknown_model, unknown_response
+from kvpool_sim.sampling import Sampling, check_sampling
+from kvpool_sim.settings import VOCABULARY, Settings
+from kvpool_sim.vocabulary import Untemplatable, Vocabulary
 
 Api = Literal["chat", "completion", "responses", "messages"]
-Body = Mapping[str, Any]
+Ids: TypeAlias = "array[int]"
 
-_COMPLETION_TOKENS = 16
-"""OpenAI's default of `max_tokens` for completions."""
-
-
-class _Message(msgspec.Struct):
-    """Of a conversation. Items of other kinds, such as function calls, have no role."""
-
-    role: str
-    content: str | list[str | dict[str, Any]] | None = None
-
-
-class _Item(msgspec.Struct):
-    role: str | None = None
-    content: str | list[str | dict[str, Any]] | None = None
-
-
-class _Form(msgspec.Struct):
-    """Types of the fields that are read; all others pass."""
-
-    model: str | None = None
-    prompt: str | list[int | str | list[int]] | None = None
-    messages: list[_Message] | None = None
-    input: str | list[_Item] | None = None
-    instructions: str | None = None
-    system: str | list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    stream_options: dict[str, Any] | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    cache_salt: str | None = None
-    tokens: list[Annotated[int, msgspec.Meta(ge=0)]] | None = None
-    stream: bool | None = None
+FORMS: Mapping[Api, type[Form]] = {
+    "chat": ChatForm,
+    "completion": CompletionForm,
+    "responses": ResponsesForm,
+    "messages": MessagesForm,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,134 +34,142 @@ class Ask:
     """A checked request."""
 
     api: Api
-    prompts: list[array[int]]
+    model: str
+    prompts: list[Ids]
+    sampling: Sampling
     max_tokens: int
-    stops_by_itself: bool
+    """What is asked for, or the rest of the context, of each answer."""
     salt: str | None
     stream: bool
     usage: UsageRule
+    echo: Echo
+    tells_ids: bool
+    instructions: str | None
 
 
 class Reader:
     """Turns bodies into asks. Raises Refusal for what vLLM would refuse."""
 
-    def __init__(self, vocabulary: Vocabulary, limits: Limits, *, force_usage: bool) -> None:
+    def __init__(self, settings: Settings, vocabulary: Vocabulary) -> None:
+        self._settings = settings
         self._vocabulary = vocabulary
-        self._limits = limits
-        self._force_usage = force_usage
 
     def read(self, api: Api, body: Body) -> Ask:
-        prompts = self.prompts(api, body)
-        wanted = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
-        if wanted is None and api == "completion":
-            wanted = _COMPLETION_TOKENS
+        """What a body of one of the inference APIs asks for."""
+        form = filled(FORMS[api], body)
+        model = self.check_model(form.model)
+        prompts = self.prompts(form)
+        sampling = form.sampling()
+        rest = self._settings.limits.max_model_len - max(map(len, prompts))
+        most = rest if sampling.max_tokens is None else min(rest, sampling.max_tokens)
+        check_sampling(replace(sampling, max_tokens=most))
         return Ask(
             api,
+            model,
             prompts,
-            self._max_tokens(wanted, max(map(len, prompts))),
-            not body.get("ignore_eos", False),
-            body.get("cache_salt"),
-            bool(body.get("stream")),
-            self._usage_rule(body),
+            sampling,
+            most,
+            form.cache_salt,
+            bool(form.stream),
+            self._usage_rule(form),
+            form.echoes(),
+            form.tells_ids(),
+            form.instructed(),
         )
 
-    def prompts(self, api: Api, body: Body) -> list[array[int]]:
-        """Token ids of each prompt of the body."""
-        check(body)
-        match api:
-            case "chat":
-                found = [self._chat(_required(body, "messages"), body)]
-            case "responses":
-                found = [self._chat(_responses_messages(body), body)]
-            case "messages":
-                found = [self._chat(_anthropic_messages(body), body)]
-            case "completion":
-                found = [self._checked(prompt) for prompt in _listed(body.get("prompt"))]
-        if not found or not all(found):
-            text = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
-            raise Refusal(400, text, param="prompt")
-        return found
+    def rendered(self, api: Api, body: Body) -> tuple[Form, list[Ids]]:
+        """The form and the token ids of each of its prompts."""
+        form = filled(FORMS[api], body)
+        self.check_model(form.model)
+        return form, self.prompts(form)
 
-    def _chat(self, messages: Sequence[dict[str, Any]], body: Body) -> array[int]:
-        if not messages:
-            raise Refusal(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
-        plain = [message | {"content": _text(message.get("content"))} for message in messages]
-        arguments = dict(body.get("chat_template_kwargs") or {})
-        if "add_generation_prompt" in body:
-            arguments["add_generation_prompt"] = body["add_generation_prompt"]
-        return self._vocabulary.encode(self._vocabulary.chat(plain, body.get("tools") or None, arguments))
+    def counted(self, body: Body) -> int:
+        """Tokens of a body of `/v1/messages/count_tokens`."""
+        form = filled(CountForm, body)
+        self.check_model(form.model)
+        return len(self._conversation(form))
 
-    def _checked(self, prompt: str | list[int]) -> array[int]:
-        if isinstance(prompt, str):
-            return self._vocabulary.encode(prompt)
-        if prompt and not 0 <= min(prompt) <= max(prompt) < VOCABULARY:
-            raise Refusal(400, f"Token id {max(prompt)} is out of vocabulary")
-        return array("I", prompt)
+    def check_model(self, name: str | None) -> str:
+        """The model's name as the answer tells it. Raises Refusal: it is not served."""
+        served = self._settings.served_names
+        if name and name not in served:
+            raise unknown_model(name, served)
+        return name or served[0]
 
-    def _max_tokens(self, wanted: int | None, prompt_tokens: int) -> int:
-        longest = self._limits.max_model_len
-        if wanted is not None and wanted < 1:
-            text = f"max_tokens must be at least 1, got {wanted}. (parameter=max_tokens, value={wanted})"
-            raise Refusal(400, text, param="max_tokens")
+    def prompts(self, form: Form) -> list[Ids]:
+        longest, wanted = self._settings.limits.max_model_len, form.sampling().max_tokens
         if wanted is not None and wanted > longest:
-            text = (
-                f"max_tokens={wanted} cannot be greater than max_model_len={longest}. Please request fewer output "
-                f"tokens. (parameter=max_tokens, value={wanted})"
-            )
-            raise Refusal(400, text, param="max_tokens")
-        if prompt_tokens + (wanted or 1) > longest:
-            text = (
-                f"This model's maximum context length is {longest} tokens. However, you requested {wanted or 1} output "
-                f"tokens and your prompt contains at least {prompt_tokens} input tokens. Please reduce the length of "
-                "the input prompt or the number of requested output tokens."
-            )
-            raise Refusal(400, text, param="input_tokens")
-        return wanted or longest - prompt_tokens
+            field = form.limit_field
+            text = f"{field}={wanted} cannot be greater than max_model_len={longest}."
+            raise named(field, f"{text} Please request fewer output tokens.", wanted)
+        listed = form.listed()
+        return [self._conversation(form)] if listed is None else [self._ids(each) for each in listed]
 
-    def _usage_rule(self, body: Body) -> UsageRule:
-        options = body.get("stream_options") or {}
-        asked = bool(options.get("include_usage"))
-        in_each = asked and bool(options.get("continuous_usage_stats"))
-        return UsageRule(asked or self._force_usage, in_each or self._force_usage)
+    def chat(self, form: ChatForm) -> Ids:
+        """Token ids of a chat for `/tokenize`, which bounds no length and looks for no tools' parser."""
+        return self._vocabulary.encode(self._templated(form))
 
+    def _conversation(self, form: Form) -> Ids:
+        self._check_tools(form)
+        stored = form.stored_response()
+        if stored is not None:
+            raise unknown_response(stored)
+        return self._text(self._templated(form))
 
-def check(body: Body) -> None:
-    """Raises Refusal: a field that is read has another type than it should."""
-    try:
-        msgspec.convert(body, _Form)
-    except msgspec.ValidationError as error:
-        raise mistyped(str(error)) from error
+    def _templated(self, form: Form) -> str:
+        talk = form.talk()
+        if not talk.messages:
+            raise Refusal(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
+        try:
+            return self._vocabulary.chat(replace(talk, messages=for_template(talk.messages)))
+        except NotText:
+            raise Refusal(400, f"{self._settings.served_names[0]} is not a multimodal model") from None
+        except Untemplatable as error:
+            raise Refusal(400, str(error)) from None
 
+    def _check_tools(self, form: Form) -> None:
+        wanted = form.tool_choice_needing_a_parser()
+        if wanted is None or self._settings.calls_tools:
+            return
+        if wanted == '"auto"':
+            text = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+            raise Refusal(400, text)
+        raise Refusal(400, f"tool_choice={wanted} requires --tool-call-parser to be set")
 
-def _required(body: Body, field: str) -> Any:  # noqa: ANN401 - JSON
-    if body.get(field) is None:
-        raise missing(field)
-    return body[field]
+    def _ids(self, prompt: str | list[int]) -> Ids:
+        if not prompt:
+            raise Refusal(400, "The decoder prompt cannot be empty")
+        if isinstance(prompt, str):
+            return self._text(prompt)
+        if max(prompt) >= VOCABULARY:
+            raise Refusal(400, f"Token id {max(prompt)} is out of vocabulary")
+        return self._checked(array("I", prompt))
 
+    def _text(self, text: str) -> Ids:
+        """Too long a text is refused before it costs any time."""
+        longest = self._settings.limits.max_model_len
+        most = longest * self._vocabulary.longest_token
+        if len(text) > most:
+            told = f"{len(text)} characters (more than {most} characters, which is the upper bound for {longest} input"
+            raise named("input_text", f"{self._too_long(f'{told} tokens)')}", len(text))
+        ids = self._vocabulary.encode(text)
+        if len(ids) > longest:
+            # The real tokenizer stops there, so that nobody knows how many there would be.
+            told = f"at least {longest + 1} input tokens, which exceeds this limit even without any output tokens"
+            raise named("input_tokens", self._too_long(told), longest + 1)
+        return ids
 
-def _listed(prompt: Any) -> list[Any]:  # noqa: ANN401 - JSON
-    """A text, ids, several texts, or several lists of ids."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
-        return prompt
-    return [prompt] if prompt else []
+    def _checked(self, ids: Ids) -> Ids:
+        if len(ids) > self._settings.limits.max_model_len:
+            told = f"{len(ids)} input tokens, which exceeds this limit even without any output tokens"
+            raise named("input_tokens", self._too_long(told), len(ids))
+        return ids
 
+    def _too_long(self, told: str) -> str:
+        context = f"This model's maximum context length is {self._settings.limits.max_model_len} tokens."
+        return f"{context} However, your prompt contains {told}. Please reduce the length of the input prompt."
 
-def _text(content: Any) -> str:  # noqa: ANN401 - JSON
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "\n".join(part if isinstance(part, str) else str(part.get("text", "")) for part in content)
-
-
-def _responses_messages(body: Body) -> list[dict[str, Any]]:
-    given = _required(body, "input")
-    system = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    return system + [{key: value for key, value in item.items() if key != "type"} for item in items]
-
-
-def _anthropic_messages(body: Body) -> list[dict[str, Any]]:
-    given = body.get("system")
-    parts = given if isinstance(given, list) else []
-    joined = given if isinstance(given, str) else "".join(str(part.get("text", "")) for part in parts)
-    system = [{"role": "system", "content": joined}] if joined else []
-    return system + list(_required(body, "messages"))
+    def _usage_rule(self, form: Form) -> UsageRule:
+        at_end, in_each = form.wants_usage()
+        forced = self._settings.force_usage
+        return UsageRule(at_end or forced, in_each or forced)

@@ -23,8 +23,9 @@ async def read_body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-async def respond(send: Send, status: int, body: bytes, content_type: bytes = JSON) -> None:
-    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+async def respond(send: Send, status: int, body: bytes, content_type: bytes | None = JSON) -> None:
+    headers = [] if content_type is None else [(b"content-type", content_type)]
+    headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

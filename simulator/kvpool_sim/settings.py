@@ -37,6 +37,8 @@ class Settings:
     cached_tokens_in_usage: bool
     force_usage: bool
     opens_render: bool
+    calls_tools: bool
+    """Whether requests may leave it to the model to call tools. The simulated one never does."""
     shutdown_timeout_s: float
     start_delay_s: float
     speed: float
@@ -65,6 +67,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings
         cached_tokens_in_usage=known.enable_prompt_tokens_details,
         force_usage=known.enable_force_include_usage,
         opens_render=known.enable_scale_out,
+        calls_tools=known.enable_auto_tool_choice and known.tool_call_parser is not None,
         shutdown_timeout_s=known.shutdown_timeout,
         start_delay_s=known.start_delay,
         speed=known.speed,
@@ -92,6 +95,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--enable-prompt-tokens-details", action="store_true")
     add("--enable-force-include-usage", action="store_true")
     add("--enable-scale-out", action="store_true")
+    add("--enable-auto-tool-choice", action="store_true")
+    add("--tool-call-parser")
     add("--shutdown-timeout", type=float, default=0.0)
     add("--sim-timing", dest="timing", default=environment.get("KVPOOL_SIM_TIMING"), help="one of: " + ", ".join(ROWS))
     add("--sim-kv-tokens", dest="kv_tokens", type=int, default=environment.get("KVPOOL_SIM_KV_TOKENS"))

@@ -60,3 +60,39 @@ def test_a_pool_that_is_late_is_a_users_error_with_its_cause(tmp_path):
     with pytest.raises(UserError, match="not ready after 3 s: pool: ") as caught:
         up(options(tmp_path, slow, timeout_s=3))
     assert caught.value.exit_code == 1
+
+
+def test_edits_of_the_file_are_taken_up_or_refused_while_the_pool_runs(tmp_path, capfd):
+    told = options(tmp_path, manifest(replicas=1))
+    folder, said = RunFolder(tmp_path / "run", "pool"), []
+
+    def until(condition):
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def heard(words):
+        found = capfd.readouterr()
+        said.append(found.out + found.err)
+        return words in "".join(said)
+
+    def edit():
+        try:
+            until(lambda: folder.record() is not None)
+            write(told.file, manifest(replicas=0))
+            until(lambda: heard("has changed: pool: spec.replicas: 1 -> 0"))
+            write(told.file, manifest(replicas=0, model={"name": "another"}))
+            until(lambda: heard("spec.model.name"))
+            write(told.file, manifest(replicas=0), manifest("two"))
+            until(lambda: heard("(two would be new)"))
+            write(told.file, {**manifest(), "metadata": {"name": "pool", "namespace": "other"}})
+            until(lambda: heard("(a namespace differs)"))
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    assert up(told) == 130
+    thread.join()
+    assert "(a namespace differs)" in "".join(said)

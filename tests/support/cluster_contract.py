@@ -309,6 +309,14 @@ class ClusterContract:
             await cluster.apply(changed, manager="m", force=True)
         await cluster.delete(ref(made), uid=made["metadata"]["uid"], grace_s=0)
 
+    async def test_a_pod_that_has_not_run_has_no_log_and_a_missing_one_is_not_found(
+        self, cluster: Cluster, namespace: str
+    ):
+        idle = await cluster.apply(never_scheduled_pod("idle", namespace), manager="m", force=True)
+        assert await cluster.ended_log(ref(idle), container="main", lines=10) == ""
+        with pytest.raises(NotFound):
+            await cluster.ended_log(Ref(seam.POD, namespace, "nobody"), container="main", lines=10)
+
     async def test_what_an_owner_owns_goes_with_it(self, cluster: Cluster, namespace: str):
         owner: Any = await cluster.apply(config_map("owner", namespace), manager="m", force=False)
         for name in ("child-a", "child-b"):

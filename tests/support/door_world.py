@@ -16,9 +16,10 @@ from kvpool_router.calibration import Calibration
 from kvpool_router.decisions import DecisionLog, Record
 from kvpool_router.door import DoorDeps, build_door
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.pick import Holding
-from kvpool_router.proxy import Engines, engine_session
+from kvpool_router.proxy import Engines
 from kvpool_router.requests.prompts import TokenIds
 from kvpool_router.score import STRATEGIES
 from kvpool_router.tokens.ids_impl import IdsTokenizer
@@ -42,6 +43,9 @@ class SentPrefixes:
 
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
         self.prompts.append((worker, tokens, namespace))
+
+    def settle(self) -> None:
+        pass
 
 
 @dataclass
@@ -133,7 +137,7 @@ async def door(
     roster.replace(
         tuple(each if isinstance(each, Worker) else worker(f"e{i}", each.url) for i, each in enumerate(engines))
     )
-    async with engine_session() as session, aiohttp.ClientSession() as client:
+    async with aiohttp.ClientSession() as client:
         deps = DoorDeps(
             names=(MODEL, "alias"),
             max_body_bytes=1 << 20,
@@ -143,10 +147,11 @@ async def door(
             load=Load(Calibration()),
             strategy=STRATEGIES[strategy](0),
             breaker=Breaker(),
-            engines=Engines(session),
+            engines=Engines(Liveness(roster)),
             decisions=DecisionLog(strategy),
             observer=noted,
         )
         deps = replace(deps, **changes)  # type: ignore[arg-type]
         async with serving(build_door(deps)) as url:
             yield DoorWorld(url, deps, noted, client)
+        deps.engines.close()

@@ -9,12 +9,16 @@ from kvpool_cli.router_facts import RouterFacts
 URL = "http://127.0.0.1:8000"
 
 
-def pool(*conditions, generation=1, observed=1):
+def pool(*conditions, generation=1, observed=1, replicas=1, routable=1):
     return InferencePool.model_validate(
         {
             "metadata": {"name": "qwen", "generation": generation},
-            "spec": {"model": {"name": "m"}},
-            "status": {"observedGeneration": observed, "conditions": [c.model_dump() for c in conditions]},
+            "spec": {"model": {"name": "m"}, "replicas": replicas},
+            "status": {
+                "observedGeneration": observed,
+                "routableReplicas": routable,
+                "conditions": [c.model_dump() for c in conditions],
+            },
         }
     )
 
@@ -72,7 +76,7 @@ def decision(pod="qwen-1-0", cached=50, predicted=48, ttft=20.0, prompt=100):
     )
 
 
-def facts(*workers, decisions=(), window=(10, 1000, 600, 590)):
+def facts(*workers, decisions=(), window=(10, 1000, 600, 590), errors=0):
     requests, prompt, cached, predicted = window
     return RouterFacts(
         RouterState(
@@ -87,7 +91,7 @@ def facts(*workers, decisions=(), window=(10, 1000, 600, 590)):
                 prompt_tokens=prompt,
                 cached_tokens=cached,
                 predicted_tokens=predicted,
-                errors=0,
+                errors=errors,
                 ttft_p50_ms=12.0,
                 ttft_p90_ms=34.0,
             ),

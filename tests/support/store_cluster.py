@@ -34,6 +34,8 @@ class StoreCluster:
     now: float = T0
     writes: list = field(default_factory=list)
     refusing: Callable = lambda target: None
+    logs: dict = field(default_factory=dict)
+    """By Pod's name."""
 
     def __post_init__(self) -> None:
         self.store = Store(admit=admission().admit, clock=self._time, history=4)
@@ -56,6 +58,10 @@ class StoreCluster:
     async def delete(self, ref, *, uid, grace_s=None):
         self._attempt(ref, ("delete", ref.name, None))
         self.store.delete(ref, uid=uid, grace_s=grace_s)
+
+    async def ended_log(self, pod, *, container, lines):
+        self._refuse(pod)
+        return "\n".join(self.logs.get(pod.name, "").splitlines()[-lines:])
 
     def watch(self, kind, *, namespace, labels, resource_version):
         return self.store.watch(Selection(kind, namespace, labels), resource_version)

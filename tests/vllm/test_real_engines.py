@@ -105,7 +105,7 @@ def _of_responses(usage):
 
 async def test_the_pool_is_ready_and_both_engines_are_followed_exactly(pool):
     await eventually(lambda: both_exact(pool))
-    conditions = {each.type: each.status for each in pool.up.folder.pool().status.conditions}
+    conditions = {each.type: each.status for each in pool.up.folder.seen().pool.status.conditions}
     assert conditions["Ready"] == conditions["KVEventsFlowing"] == "True"
 
 

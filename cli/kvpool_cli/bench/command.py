@@ -7,45 +7,39 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kvpool_cli.bench.mooncake import Cut, replay
+from kvpool_cli.bench.chosen_load import token_ids_of, workload_of
 from kvpool_cli.bench.open_loop import Tally, run
-from kvpool_cli.bench.outcome import Outcome
+from kvpool_cli.bench.options import LoadOptions, ReportOptions, SharedPrefixOptions, TargetOptions, TraceOptions
 from kvpool_cli.bench.plot import checked_path, plot_run
 from kvpool_cli.bench.predictions import DecisionReader, Predictions
 from kvpool_cli.bench.progress import show_progress
 from kvpool_cli.bench.report import as_json, as_table
-from kvpool_cli.bench.summary import summarize
-from kvpool_cli.bench.target import Destination, TargetOptions, resolve
-from kvpool_cli.bench.token_ids import RESERVED_IDS, Bodies, TokenIds
-from kvpool_cli.bench.workload import SharedPrefix, Workload, shared_prefix
-from kvpool_cli.errors import INTERRUPTED, UserError
-
-LEAST_VOCABULARY = RESERVED_IDS + 1000
+from kvpool_cli.bench.summary import Summary, summarize
+from kvpool_cli.bench.target import Destination, resolve
+from kvpool_cli.bench.token_ids import Bodies, TokenIds
+from kvpool_cli.bench.workload import Workload
+from kvpool_cli.errors import FAILED, INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Either `trace` with `cut`, or `profile`: never both."""
+    """Of `trace` and `profile` only that may be set which `load` chooses."""
 
+    load: LoadOptions
+    trace: TraceOptions
+    profile: SharedPrefixOptions
     target: TargetOptions
-    trace: Path | None
-    cut: Cut
-    profile: SharedPrefix | None
-    seed: int
-    vocabulary: int
-    as_json: bool
-    plot: Path | None
+    report: ReportOptions
+    run_folder: Path
 
 
 def bench(options: BenchOptions) -> int:
-    """Runs the load, prints the report, and returns the exit code: 1 when every request failed."""
-    plot = None if options.plot is None else checked_path(options.plot)
-    workload, ids = workload_of(options), _token_ids(options.vocabulary)
+    """Runs the load, prints the report, and returns the exit code: 1 when more requests failed than may."""
+    plot = None if options.report.plot is None else checked_path(options.report.plot)
+    workload, ids = workload_of(options.load, options.trace, options.profile), token_ids_of(options.load)
     report, console = Console(), Console(stderr=True)
-    destination = asyncio.run(resolve(options.target))
-    console.print(
-        f"{workload.origin}\n{len(workload.requests):,} requests to {destination.target.url}", highlight=False
-    )
+    destination = asyncio.run(resolve(options.target, options.run_folder))
+    console.print(_beginning(workload, destination), highlight=False, soft_wrap=True)
     measured = Measured(Tally(len(workload.requests)))
     try:
         asyncio.run(_watched(measured, measured.run(workload, ids, destination), console))
@@ -55,13 +49,34 @@ def bench(options: BenchOptions) -> int:
         console.print(f"predictions are incomplete: {measured.trouble}", highlight=False)
     outcomes = measured.tally.outcomes
     summary = summarize(outcomes, measured.predictions)
-    if options.as_json:
+    if options.report.as_json:
         print(as_json(summary, workload.origin))  # noqa: T201 - for machines, so past rich's wrapping
     else:
         report.print(as_table(summary, workload.origin))
     if plot is not None:
         plot_run(plot, outcomes, workload.origin)
-    return _exit_code(outcomes, measured.tally)
+    if len(outcomes) < measured.tally.planned:
+        return INTERRUPTED
+    return _verdict(summary, options.report.max_error_rate, console)
+
+
+def _beginning(workload: Workload, destination: Destination) -> str:
+    """The load itself is described once, by the report."""
+    requests, seconds = len(workload.requests), workload.last_arrival_s
+    return f"{requests:,} requests within {seconds:,.1f} s to {destination.target.url}"
+
+
+def _verdict(summary: Summary, max_error_rate: float, console: Console) -> int:
+    failed = 100 * summary.errors / summary.requests
+    if failed <= max_error_rate:
+        return 0
+    console.print(
+        f"{summary.errors:,} of {summary.requests:,} requests failed, {failed:.3g} %; "
+        f"--max-error-rate allows {max_error_rate:g} %",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return FAILED
 
 
 async def _watched(measured: "Measured", work: Awaitable[None], console: Console) -> None:
@@ -72,27 +87,6 @@ async def _watched(measured: "Measured", work: Awaitable[None], console: Console
             await work
         finally:
             done.set()
-
-
-def _exit_code(outcomes: list[Outcome], tally: Tally) -> int:
-    if len(outcomes) < tally.planned:
-        return INTERRUPTED
-    return 0 if any(outcome.error is None for outcome in outcomes) else 1
-
-
-def workload_of(options: BenchOptions) -> Workload:
-    if options.trace is not None and options.profile is not None:
-        raise UserError("--trace and --profile name two loads; leave one out")
-    if options.trace is not None:
-        return replay(options.trace, options.cut, options.seed)
-    assert options.profile is not None  # noqa: S101 - for the type checker
-    return shared_prefix(options.profile, options.seed)
-
-
-def _token_ids(vocabulary: int) -> TokenIds:
-    if vocabulary < LEAST_VOCABULARY:
-        raise UserError(f"--vocabulary {vocabulary}: must be at least {LEAST_VOCABULARY}, or prompts would be alike")
-    return TokenIds(vocabulary)
 
 
 class Measured:

@@ -4,25 +4,31 @@ Equal hash ids mean equal prefix blocks of 512 tokens; only the last block of a 
 """
 
 import itertools
-import json
 import random
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kvpool_cli.bench.workload import Planned, Segment, Workload
 from kvpool_cli.errors import UserError
+from kvpool_cli.text_file import read_text
 
 BLOCK_TOKENS = 512
 LEAST_BURST_GAP_MS = 1000
 
 
-class Row(NamedTuple):
-    timestamp_ms: float
-    input_tokens: int
-    output_tokens: int
+class Row(BaseModel):
+    """One request of a trace; what else its line holds is not read."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    timestamp_ms: Annotated[float, Field(alias="timestamp", ge=0, allow_inf_nan=False)]
+    input_tokens: Annotated[int, Field(alias="input_length", ge=1)]
+    output_tokens: Annotated[int, Field(alias="output_length", ge=0)]
     hash_ids: tuple[int, ...]
 
 
@@ -42,7 +48,12 @@ def replay(path: Path, cut: Cut, seed: int, *, block_tokens: int = BLOCK_TOKENS)
     timed = sorted((row.timestamp_ms + draw.uniform(0, spread_ms), row) for row in rows)
     kept = [(at_ms, row) for at_ms, row in timed if cut.seconds is None or at_ms < cut.seconds * 1000]
     if not kept:
-        raise UserError(f"{path}: no request in the first {cut.seconds:g} s; raise --seconds")
+        none = (
+            "no request in it"
+            if cut.seconds is None or not rows
+            else f"its first request comes later than {cut.seconds:g} s; raise --seconds"
+        )
+        raise UserError(f"--trace {path}: {none}")
     return Workload(
         tuple(
             Planned(at_ms / 1000 / cut.speed, tuple(_segments(row, block_tokens)), max(1, row.output_tokens))
@@ -77,10 +88,7 @@ def burst_gap_ms(timestamps_ms: Sequence[float]) -> float:
 
 
 def rows_of(path: Path, block_tokens: int) -> Iterator[Row]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--trace {path}: cannot be read: {_reason(error)}") from None
+    lines = read_text(path, named="--trace").splitlines()
     return _parsed(path, enumerate(lines, start=1), block_tokens)
 
 
@@ -89,26 +97,25 @@ def _parsed(path: Path, lines: Iterable[tuple[int, str]], block_tokens: int) -> 
         if not line.strip():
             continue
         try:
-            yield _row(json.loads(line), block_tokens)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"--trace {path}, line {number}: not a request in Mooncake's format "
-                f"(timestamp, input_length, output_length, hash_ids): {_reason(error)}"
-            ) from None
+            row = Row.model_validate_json(line)
+        except ValidationError as error:
+            raise _not_a_request(path, number, _reason(error)) from None
+        if len(row.hash_ids) != -(-row.input_tokens // block_tokens):
+            raise _not_a_request(
+                path, number, f"hash_ids must name each block of {block_tokens} tokens of input_length"
+            )
+        yield row
 
 
-def _row(fields: dict[str, float | list[int]], block_tokens: int) -> Row:
-    timestamp, given, asked, hash_ids = (
-        fields[name] for name in ("timestamp", "input_length", "output_length", "hash_ids")
+def _not_a_request(path: Path, line: int, why: str) -> UserError:
+    return UserError(
+        f"--trace {path}, line {line}: not a request in Mooncake's format "
+        f"(timestamp, input_length, output_length, hash_ids): {why}"
     )
-    if not (isinstance(timestamp, float | int) and isinstance(given, int) and isinstance(asked, int)):
-        raise ValueError("timestamp, input_length and output_length must be numbers")
-    if not isinstance(hash_ids, list) or len(hash_ids) != -(-given // block_tokens) or given < 1:
-        raise ValueError(f"hash_ids must name each block of {block_tokens} tokens of input_length")
-    return Row(timestamp, given, asked, tuple(hash_ids))
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _reason(error: ValidationError) -> str:
+    """The first thing wrong, with its place in the line."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]

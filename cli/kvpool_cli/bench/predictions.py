@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from kvpool_cli.errors import UserError
 
+BLOCK_TOKENS = 16
+"""vLLM's own choice on GPUs."""
 PAGE = 1000
 """As many decisions as a router keeps."""
 READ_EVERY = 300
@@ -42,7 +44,7 @@ class AdminAccess:
 
     url: str
     token: str
-    block_tokens: int = 16
+    block_tokens: int = BLOCK_TOKENS
 
     @classmethod
     def from_file(cls, url: str, token_file: Path, block_tokens: int) -> "AdminAccess":

@@ -47,13 +47,13 @@ class SharedPrefix:
     working set this is the worst order there is.
     """
 
-    groups: int
-    prompts_per_group: int
-    system_tokens: int
-    question_tokens: int
-    output_tokens: int
-    rate_per_s: float
-    seconds: float
+    groups: int = 75
+    prompts_per_group: int = 5
+    system_tokens: int = 6000
+    question_tokens: int = 1200
+    output_tokens: int = 64
+    rate_per_s: float = 9.0
+    seconds: float = 60.0
     arrivals: Arrivals = "poisson"
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.pool import InferencePool
 from kvpool_api.validation import Admission
+from kvpool_operator.cluster.seam import Refused
 
+from kvpool_cli.doubts import say_doubts
 from kvpool_cli.errors import FAILED, INTERRUPTED, UserError
 from kvpool_cli.render import console
 from kvpool_cli.up.engines import EngineName, programs
-from kvpool_cli.up.manifests import read_pools
+from kvpool_cli.up.manifest_file import ManifestFile
 from kvpool_cli.up.once_ready import run_command
 from kvpool_cli.up.pools import LocalPools, Setting
 from kvpool_cli.up.session import running_pools
@@ -45,14 +47,17 @@ def up(options: UpOptions) -> int:
     Raises UserError before anything is started when the file, a port or the engine is not as it must be.
     """
     admission = Admission(custom_resource_definition())
-    manifests = read_pools(options.file, admission)
+    file = ManifestFile(options.file, admission)
+    manifests = file.pools()
     pools = [InferencePool.model_validate(manifest) for manifest in manifests]
+    say_doubts(options.file, pools, console(stderr=True, quiet=options.shown == "quiet"))
     images = programs(options.engine, options.vllm_python, pools)
-    setting = Setting(admission, images, options.engine, str(options.file), options.port, options.run_folder.absolute())
+    manifest, run_folder = str(options.file.absolute()), options.run_folder.absolute()
+    setting = Setting(admission, images, options.engine, manifest, options.port, run_folder)
 
     async def run() -> int:
         async with running_pools(manifests, setting) as local:
-            return await _Watch(local, options).run()
+            return await _Watch(local, options, file).run()
 
     return asyncio.run(_until_stopped(run()))
 
@@ -78,11 +83,12 @@ async def _until_stopped(work: Coroutine[None, None, int]) -> int:
 
 
 class _Watch:
-    """Shows the pools, and runs the command once they are ready."""
+    """Shows the pools, changes them with their file, and runs the command once they are ready."""
 
-    def __init__(self, local: LocalPools, options: UpOptions) -> None:
+    def __init__(self, local: LocalPools, options: UpOptions, file: ManifestFile) -> None:
         self._local = local
         self._options = options
+        self._file = file
         self._console = console(quiet=options.shown == "quiet")
 
     async def run(self) -> int:
@@ -91,8 +97,24 @@ class _Watch:
             return await self._run_command(self._options.once_ready)
         with shown(self._options.shown, self._console) as show:
             while True:
-                show(await self._local.views())
+                show(await self._look())
                 await asyncio.sleep(REFRESH_S)
+
+    async def _look(self) -> list[PoolView]:
+        """The pools as they are, once what has changed in their file is applied; a faulty file changes nothing."""
+        try:
+            manifests = self._file.changed_pools()
+            changes = [] if manifests is None else await self._local.change(manifests)
+        except (UserError, Refused) as error:
+            told = f"kvpool: the changed file is not applied, the pools run on as they were: {error}"
+            console(stderr=True).print(told, soft_wrap=True, highlight=False, markup=False, style="red")
+        else:
+            for change in changes:
+                self._say(f"{self._options.file} has changed: {change}")
+        return await self._local.views()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     async def _show_until_ready(self) -> None:
         views: Sequence[PoolView] = ()
@@ -101,13 +123,13 @@ class _Watch:
                 with shown(self._options.shown, self._console) as show:
                     while not (views and all(found.ready for found in views)):
                         await asyncio.sleep(REFRESH_UNTIL_READY_S)
-                        show(views := await self._local.views())
+                        show(views := await self._look())
         except TimeoutError:
             causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
-            raise UserError(f"not ready after {self._options.timeout_s:g} s: {causes}", exit_code=FAILED) from None
-        pools = self._local.pools
-        for line in greeting(views, [local.pool.spec.model.name for local in pools], pools[0].folder.logs):
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            told = f"not ready after {self._options.timeout_s:g} s: {causes}; give it longer with --timeout"
+            raise UserError(told, exit_code=FAILED) from None
+        for line in greeting(views, self._local.pools, self._options.file):
+            self._say(line)
 
     async def _run_command(self, command: str) -> int:
         first = self._local.pools[0]
@@ -123,6 +145,6 @@ class _Watch:
             work = beside.create_task(run_command(command, told))
             with shown(self._options.shown, self._console) as show:
                 while not work.done():
-                    show(await self._local.views())
+                    show(await self._look())
                     await asyncio.wait([work], timeout=REFRESH_S)
         return work.result()

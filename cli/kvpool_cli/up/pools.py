@@ -2,24 +2,25 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from kvpool_api.labels import engine_selector
 from kvpool_api.pool import InferencePool
-from kvpool_api.validation import Admission
+from kvpool_api.validation import Admission, Invalid
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import LocalCluster
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.seam import Manifest, Ref
+from kvpool_operator.plan.template import differences
 
+from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.router_facts import RouterFacts, read_router
 from kvpool_cli.runs import RunFolder, RunRecord, process_start
 from kvpool_cli.up.doors import Door, find_door
-from kvpool_cli.up.pods import pod_states
 from kvpool_cli.view import PoolView, view
 
 FIELD_MANAGER = "kvpool-up"
@@ -67,6 +68,34 @@ class LocalPools:
             pool = await self._applied(manifest)
             self.pools.append(LocalPool(pool, RunFolder(self.setting.run_folder, pool.metadata.name)))
 
+    async def change(self, manifests: Sequence[Manifest]) -> list[str]:
+        """Applies the file anew; what became different in each pool, for people.
+
+        Raises UserError, and nothing is applied, where other pools are named than run, or a field may not change.
+        """
+        asked = {_name(manifest): manifest for manifest in manifests}
+        running = {(local.ref.namespace, local.ref.name): local for local in self.pools}
+        if asked.keys() != running.keys():
+            told = _other_pools({name for _, name in asked}, {name for _, name in running})
+            raise UserError(f"{self.setting.manifest}: {told}")
+        before = {name: await self.cluster.get(local.ref) for name, local in running.items()}
+        for name, manifest in asked.items():
+            self._must_be_admitted(manifest, before[name])
+        return [line for name in asked for line in await self._changed(running[name], asked[name], before[name])]
+
+    def _must_be_admitted(self, manifest: Manifest, old: Manifest) -> None:
+        try:
+            self.setting.admission.admit(manifest, old)
+        except Invalid as invalid:
+            raise UserError(f"{self.setting.manifest}: {invalid}") from None
+
+    async def _changed(self, local: LocalPool, manifest: Manifest, old: Manifest) -> list[str]:
+        local.pool = await self._applied(manifest)
+        if local.door.url:
+            local.folder.write_record(self._record(local), local.door.token)
+        now = await self.cluster.get(local.ref)
+        return [f"{local.ref.name}: {found}" for found in differences(old["spec"], now["spec"])]
+
     async def views(self) -> list[PoolView]:
         """Each pool as it is now; what other terminals read is renewed on the way."""
         return [await self._view(local) for local in self.pools]
@@ -92,11 +121,10 @@ class LocalPools:
         if not local.door.url and (door := await find_door(self.cluster, local.ref)) is not None:
             local.door = door
             local.folder.write_record(self._record(local), door.token)
-        local.folder.write_pool(local.pool)
-        engines = await self.cluster.list(
-            seam.POD, namespace=local.ref.namespace, labels=engine_selector(local.ref.name)
-        )
-        return view(local.pool, await self._router_facts(local), pod_states(engines.items), local.door.url)
+        labels = engine_selector(local.ref.name)
+        pods = engine_pods((await self.cluster.list(seam.POD, namespace=local.ref.namespace, labels=labels)).items)
+        local.folder.write_seen(local.pool, pods)
+        return view(local.pool, await self._router_facts(local), pods, local.door.url)
 
     async def _router_facts(self, local: LocalPool) -> RouterFacts:
         door = local.door
@@ -115,3 +143,16 @@ class LocalPools:
             model=local.pool.spec.model.name,
             block_tokens=local.pool.spec.engine.block_size,
         )
+
+
+def _name(manifest: Manifest) -> tuple[str, str]:
+    """Namespace and name."""
+    metadata = InferencePool.model_validate(manifest).metadata
+    return metadata.namespace, metadata.name
+
+
+def _other_pools(asked: Set[str], running: Set[str]) -> str:
+    news = [f"{', '.join(sorted(asked - running))} would be new"] if asked - running else []
+    gone = [f"{', '.join(sorted(running - asked))} would go"] if running - asked else []
+    told = "; ".join(news + gone) or "a namespace differs"
+    return f"pools cannot come or go while `kvpool up` runs ({told}): end it and start it again"

@@ -16,6 +16,7 @@ from kvpool_operator.loop import operate
 from kvpool_operator.settings import Settings
 
 from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.ports import require_free
 from kvpool_cli.run_lock import held
 from kvpool_cli.runs import RunFolder
 from kvpool_cli.up.doors import public_url
@@ -31,6 +32,7 @@ async def running_pools(manifests: Sequence[Manifest], setting: Setting) -> Asyn
     names = [InferencePool.model_validate(manifest).metadata.name for manifest in manifests]
     folders = [RunFolder(setting.run_folder, name) for name in names]
     with held(folders):
+        require_free(setting.port, names)
         try:
             async with _started(setting, folders[0]) as pools:
                 await pools.apply(manifests)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kvpool_cli.render import all_tables, plain_line
+from kvpool_cli.up.pools import LocalPool
 from kvpool_cli.view import PoolView
 
 Shown = Literal["live", "lines", "quiet"]
@@ -43,7 +44,7 @@ class _Lines:
 
     def __call__(self, views: Sequence[PoolView]) -> None:
         for found in views:
-            news = (found.ready, found.why, *((line.name, line.state, line.events) for line in found.workers))
+            news = (found.standing, found.why, *((line.name, line.state, line.events) for line in found.workers))
             if self._last.get(found.name) != news:
                 self._last[found.name] = news
                 self._console.print(plain_line(found), soft_wrap=True, highlight=False, markup=False)
@@ -53,10 +54,22 @@ def _nothing(views: Sequence[PoolView]) -> None:
     return None
 
 
-def greeting(views: Sequence[PoolView], models: Sequence[str], logs: Path) -> Iterator[str]:
-    """Where each pool answers, a line to try it, and where the logs are."""
-    for found, model in zip(views, models, strict=True):
-        yield f"{found.name} is ready: {found.url} (OpenAI's API; Ctrl-C ends it)"
-        question = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}],"max_tokens":16}}'
-        yield f"  curl {found.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{question}'"
-    yield f"  logs: {logs}; `kvpool status` tells more, from another terminal"
+def greeting(views: Sequence[PoolView], pools: Sequence[LocalPool], file: Path) -> Iterator[str]:
+    """Where each pool answers, a line to try it, where the logs are, and how to change it."""
+    for found, local in zip(views, pools, strict=True):
+        yield from _asked(found, local) if local.pool.spec.replicas else _scaled_to_zero(found, file)
+        admin = f"admin {local.door.admin_url}, its token in {local.folder.token_file}"
+        yield f"  also /health, /ready, /metrics; {admin}"
+    yield f"  logs: {pools[0].folder.logs}; {file} is read again when it changes; `kvpool status` tells more"
+
+
+def _asked(found: PoolView, local: LocalPool) -> Iterator[str]:
+    yield f"{found.name} is ready: {found.url} (OpenAI's and Anthropic's API; Ctrl-C ends it)"
+    model = local.pool.spec.model.name
+    question = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}],"max_tokens":16}}'
+    yield f"  curl {found.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{question}'"
+
+
+def _scaled_to_zero(found: PoolView, file: Path) -> Iterator[str]:
+    yield f"{found.name} is scaled to zero: {found.url} refuses requests, for no engine runs (Ctrl-C ends it)"
+    yield f"  set spec.replicas in {file} to 1 or more: the change is taken up at once"

@@ -66,7 +66,10 @@ class AppliedTemplate(ApiModel):
             return None
 
     def as_json(self) -> Manifest:
-        """A null in podTemplate takes a field away, so it stays; elsewhere it says nothing."""
+        """What is compared and hashed, without fields that are not set: so a new optional field rolls nothing.
+
+        In podTemplate a null is a wish (it takes a field away), so there it stays.
+        """
         told: Manifest = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"pod_template"})
         return {**told, "podTemplate": self.pod_template.model_dump(mode="json", by_alias=True)}
 

@@ -35,7 +35,7 @@ def router_policy(pool: InferencePool, operator_namespace: str) -> Json:
 
 
 def _rule(peers: list[Json], ports: list[int]) -> Json:
-    """No peers: everybody."""
+    """Who may reach these ports; a rule without peers lets everybody in, as NetworkPolicy has it."""
     open_ports: list[JsonValue] = [{"protocol": "TCP", "port": port} for port in ports]
     return {"ports": open_ports, **({"from": [*peers]} if peers else {})}
 

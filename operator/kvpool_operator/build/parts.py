@@ -49,7 +49,9 @@ def unprivileged(user: int) -> Json:
 
 
 def resources(asked: ResourceRequirements) -> Json:
-    """As the API server writes them back."""
+    """Amounts in the API server's own writing ("1024Mi" becomes "1Gi"): else what is read would differ from what was
+    asked for at every look, and be mended for ever.
+    """
     parts = {"limits": asked.limits, "requests": asked.requests}
     return {part: _canonical(amounts) for part, amounts in parts.items() if amounts}
 

@@ -10,11 +10,11 @@ from pydantic import JsonValue
 from kvpool_operator.build.parts import Json
 
 _KEYS = ("mountPath", "containerPort", "name", "conditionType")
-"""What identifies an item, in order of preference."""
+"""A list merges by the first of these that all its items have; mounts have a name too, but several may share it."""
 
 
 def merged(built: Json, template: PodTemplate) -> Json:
-    """The Pod as it is created."""
+    """The Pod as it is created: what the pool's author wrote wins over what was built, field by field."""
     over: Json = {
         "metadata": {"labels": {**template.metadata.labels}, "annotations": {**template.metadata.annotations}},
         "spec": template.spec,
@@ -23,7 +23,10 @@ def merged(built: Json, template: PodTemplate) -> Json:
 
 
 def by_name(*items: Json) -> list[JsonValue]:
-    """Each name once, in the order in which it first came, as it was last said."""
+    """The items without repeated names: a later item takes the place of an earlier one of its name.
+
+    So defaults come first and the pool's own variables after them, as a kubelet too lets the last one count.
+    """
     return [*{str(item["name"]): item for item in items}.values()]
 
 

@@ -128,6 +128,13 @@ class Cluster(Protocol):
         """Delete exactly the object with this uid, with its own grace period unless told. Raises NotFound."""
         ...
 
+    async def ended_log(self, pod: Ref, *, container: str, lines: int) -> str:
+        """The last lines that the container's last ended process wrote; empty where nothing is kept. Raises NotFound.
+
+        A Pod's status holds 2 KiB of it at most: less than one traceback of vLLM.
+        """
+        ...
+
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
     ) -> AsyncIterator[Change]:

@@ -1,6 +1,6 @@
 """How many engines there are, against how many are wanted: created, taken back from a drain, or shed; and rolled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kvpool_api.conditions import Reason
 
@@ -49,6 +49,11 @@ class Capacity:
         return self._why_old[engine.name] is not None
 
     def _fill(self, missing: int) -> Iterator[Action]:
+        """First back from their drain, warmest first, what has its cache still; then new ones.
+
+        What replaces an engine that broke too soon waits (see `broken`), and draining engines count against surge: they
+        hold their GPUs until they end.
+        """
         leaving = [e for e in self._seen.engines if e.active and not e.kept and not self._is_old(e)]
         returned = sorted(leaving, key=self._worth, reverse=True)[:missing]
         for engine in returned:
@@ -60,25 +65,29 @@ class Capacity:
     def _shed(self, surplus: int) -> Iterator[Action]:
         """During a rollout the surplus is the surge, and only outdated engines go."""
         old = [engine for engine in self._kept if self._is_old(engine)]
-        available = self._seen.available
-        for engine in sorted(old or self._kept, key=self._worth)[:surplus]:
-            if engine.available and available - 1 < self._fewest_available:
-                return
-            available -= engine.available
+        leaving = sorted(old or self._kept, key=self._worth)[:surplus]
+        for engine in self._dispensable(leaving):
             yield self._mark(engine, because("ScaledIn", f"{len(self._kept)} exist, {self._replicas} are wanted"))
 
     def _roll(self) -> Iterator[Action]:
+        """New engines first, as far as surge allows; then old ones leave, as far as the rest still serves enough."""
         old = sorted((engine for engine in self._kept if self._is_old(engine)), key=self._worth)
         if not old:
             return
         room = min(self._most - self._standing, len(old))
         yield from self._create(room, self._why_old[old[0].name] or because("TemplateChanged", ""))
-        available = self._seen.available
-        for engine in old:
-            if engine.available and available - 1 < self._fewest_available:
-                return
-            available -= engine.available
+        for engine in self._dispensable(old):
             yield self._mark(engine, because("TemplateChanged", "it is outdated"))
+
+    def _dispensable(self, engines: Sequence[Engine]) -> Iterator[Engine]:
+        """The first of these that may all leave at once with enough engines left to serve."""
+        available = self._seen.available
+        for engine in engines:
+            if engine.available:
+                if available <= self._fewest_available:
+                    return
+                available -= 1
+            yield engine
 
     def _mark(self, engine: Engine, reason: Reason) -> MarkDraining:
         return MarkDraining(engine.name, engine.uid, self._why_old[engine.name] or reason)

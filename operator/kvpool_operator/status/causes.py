@@ -7,11 +7,11 @@ from kvpool_api.conditions import Reason
 from kvpool_api.labels import ENGINE_CONTAINER
 from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 
-from kvpool_operator.last_words import last_error
-from kvpool_operator.manifests import condition, container_statuses
+from kvpool_operator.last_words import errors, holds_root_cause, last_error
+from kvpool_operator.manifests import condition, container_statuses, seconds
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import CreateEngine, Done, because
-from kvpool_operator.status.log_causes import known_cause
+from kvpool_operator.status.log_causes import known_cause, only_echoes
 
 KILLED = 137
 """Exit code of a container that SIGKILL ended: 128 and the signal's number."""
@@ -28,6 +28,9 @@ _WAITING_CAUSES = {
     "CreateContainerError": "",
     "RunContainerError": "",
 }
+_TIMEOUT_MEND = (
+    "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
+)
 _CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
@@ -38,7 +41,41 @@ def why_unwell(engine: Engine) -> Reason | None:
     if engine.lost_contact:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
-    return cause(engine.pod, log=engine.log)
+    return _never_started(engine) or cause(engine.pod, log=engine.log)
+
+
+def _never_started(engine: Engine) -> Reason | None:
+    """It was ended because its time to start was over: what its exit code says would then lead astray."""
+    status = next((each for each in container_statuses(engine.pod) if each.get("name") == ENGINE_CONTAINER), {})
+    ended, limit_s = _last_end(status), _startup_limit_s(engine.pod)
+    began, over = seconds(ended.get("startedAt")), seconds(ended.get("finishedAt"))
+    if engine.routable or status.get("ready") is True or not limit_s or began is None or over is None:
+        return None
+    if over - began < limit_s:
+        return None
+    told = f"{engine.name}: not ready within {limit_s} s and ended for that, {_restarts(status)}"
+    return because("StartupTimeout", f"{told}; {_TIMEOUT_MEND}")
+
+
+def _startup_limit_s(pod: Manifest) -> int:
+    """What the Pod's own startup probe allows: the pool's spec may ask for another time by now. 0 without a probe."""
+    containers = [as_map(each) for each in as_list(at(pod, ("spec", "containers")))]
+    probe = next((as_map(each.get("startupProbe")) for each in containers if each.get("name") == ENGINE_CONTAINER), {})
+    period_s, failures = probe.get("periodSeconds"), probe.get("failureThreshold")
+    return period_s * failures if isinstance(period_s, int) and isinstance(failures, int) else 0
+
+
+def engine_log_is_needed(pod: Manifest) -> bool:
+    """The engine has ended by itself, and its last words in the Pod's status do not hold the root cause.
+
+    Exit code 0 is no good end either: vLLM's server ends so when its engine core has died, and no status tells of that.
+    """
+    for status in container_statuses(pod):
+        if status.get("name") == ENGINE_CONTAINER and status.get("ready") is not True:
+            ended = _last_end(status)
+            by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") != "OOMKilled"
+            return by_itself and not holds_root_cause(as_text(ended.get("message")))
+    return False
 
 
 def deepest(found: Sequence[Reason]) -> Reason | None:
@@ -89,8 +126,12 @@ def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
         return because(code, _sentence(f"{who}: {message}", _WAITING_CAUSES[code]))
     if code == "ContainerCreating" and message:
         return because("FailedMount", f"{who}: {message}; make what is missing, or mend its name in the spec")
-    ended = as_map(at(status, ("state", "terminated"))) or as_map(at(status, ("lastState", "terminated")))
-    return _of_end(who, ended, _restarts(status), log or as_text(ended.get("message"))) if ended else None
+    ended = _last_end(status)
+    return _of_end(who, ended, _restarts(status), log) if ended else None
+
+
+def _last_end(status: Manifest) -> Manifest:
+    return as_map(at(status, ("state", "terminated"))) or as_map(at(status, ("lastState", "terminated")))
 
 
 def _restarts(status: Manifest) -> str:
@@ -98,17 +139,19 @@ def _restarts(status: Manifest) -> str:
     return "not restarted yet" if count == 0 else "restarted once" if count == 1 else f"restarted {count} times"
 
 
-def _of_end(who: str, ended: Manifest, restarts: str, words: str) -> Reason:
+def _of_end(who: str, ended: Manifest, restarts: str, log: str) -> Reason:
     if ended.get("reason") == "OOMKilled":
         return because("OOMKilled", f"{who}: the kernel killed it at its memory limit, {restarts}; raise that limit")
     code = ended.get("exitCode")
     if code == KILLED:
         return because("Killed", f"{who}: killed by SIGKILL (exit code 137), {restarts}: {_WHO_KILLS}")
-    known = known_cause(words)
+    words = log or as_text(ended.get("message"))
+    known = known_cause(words) or only_echoes(log)
     if known is not None:
         named, said, mend = known
         return because(named, f"{who}: {said}; {mend}")
-    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts}: {last_error(words)}")
+    earlier = "" if holds_root_cause(words) or not errors(words)[1] else "; its log tells the cause further above"
+    return because("CrashLoop", f"{who}: ended with exit code {code}, {restarts}: {last_error(words)}{earlier}")
 
 
 def _why_ended(engine: Engine) -> Reason:

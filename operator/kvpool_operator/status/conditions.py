@@ -1,6 +1,6 @@
 """The eight conditions: each from the observation alone, with the first cause as its reason."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
@@ -118,15 +118,26 @@ def _doubt(doubtful: Sequence[WorkerState]) -> Reason:
 
 def _progressing(seen: Observed, done: Sequence[Done]) -> Verdict:
     moving = [each.action for each in done if each.refused is None]
-    starting = [engine.name for engine in seen.engines if engine.active and not engine.available]
+    under_way = "; ".join(_under_way(seen))
     if moving:
         first = moving[0]
         return _true(first.reason.code, f"{subject(first)}: {first.reason.message}")
-    if starting:
-        return _true("EnginesMoving", f"{_told(starting)} start, drain or wait")
+    if under_way:
+        return _true("EnginesMoving", under_way)
     if len(seen.kept) != seen.pool.spec.replicas:
         return _true("EnginesMissing", f"{len(seen.kept)} of {seen.pool.spec.replicas} engines exist")
     return _false(because("AsAsked", "the pool is as its spec asks"))
+
+
+def _under_way(seen: Observed) -> Iterator[str]:
+    waiting = [engine for engine in seen.engines if engine.kept and not engine.available]
+    for what, names in (
+        ("not serving yet", [engine.name for engine in waiting if not engine.routable]),
+        ("not serving any more, to come back", [engine.name for engine in waiting if engine.routable]),
+        ("draining", [e.name for e in seen.engines if e.active and e.draining_since is not None]),
+    ):
+        if names:
+            yield f"{what}: {_told(names)}"
 
 
 def _told(names: Sequence[str]) -> str:
@@ -161,6 +172,9 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
 
 
 def _has_served(seen: Observed) -> bool:
-    """It was Ready in the round before, or has been amiss ever since."""
+    """It has been Ready once and not well again since: read off the conditions that the round before has written.
+
+    Degraded itself carries the memory on: a pool that fell from Ready stays degraded until it is Ready again.
+    """
     signs = {(ConditionType.READY.value, "True"), (ConditionType.DEGRADED.value, "True")}
     return any((each.type, each.status) in signs for each in seen.pool.status.conditions)

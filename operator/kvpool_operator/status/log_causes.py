@@ -50,6 +50,16 @@ _LOG_CAUSES: Sequence[tuple[str, re.Pattern[str], str]] = (
         "let the engine reach the hub, or name a folder or volume with the weights in spec.model.source",
     ),
     (
+        "UnsupportedModel",
+        re.compile(r"does not recognize this architecture|Model architectures .{0,80}(?:not supported|failed)"),
+        "choose an engine image whose vLLM knows this model",
+    ),
+    (
+        "BrokenWeights",
+        re.compile(r"SafetensorError"),
+        "fetch the model's files anew: these are cut off or damaged",
+    ),
+    (
         "PortInUse",
         re.compile(r"Address already in use|Errno 98\b", re.IGNORECASE),
         "end what listens there, or move the engine's port",
@@ -85,8 +95,17 @@ _LOG_CAUSES: Sequence[tuple[str, re.Pattern[str], str]] = (
 """Code, what the engine then says, and the mend. The first that fits wins, so the more particular stand first."""
 
 
-def known_cause(words: str) -> tuple[str, str, str] | None:
-    """(code, what was said, mend). The last error first, since earlier ones may have been got over; then its echoes.
+Cause = tuple[str, str, str]
+"""(code, what was said, mend)"""
+
+_MUTE = (
+    "a process of the engine died without a word, as when the kernel kills it for want of memory: see the node's "
+    "kernel log, and raise spec.resources.limits.memory"
+)
+
+
+def known_cause(words: str) -> Cause | None:
+    """The last error first, since earlier ones may have been got over; then its echoes.
 
     Plain lines come last: the log of a container that failed may begin in the middle of an error.
     """
@@ -96,3 +115,9 @@ def known_cause(words: str) -> tuple[str, str, str] | None:
             if pattern.search(said):
                 return code, said, mend
     return None
+
+
+def only_echoes(log: str) -> Cause | None:
+    """A process of vLLM has died, the others say so, and nothing in the whole log says why: it could not speak."""
+    found, echoes = errors(log)
+    return None if found or not echoes else ("EngineCoreDied", echoes[0], _MUTE)

@@ -37,7 +37,7 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
 def first_cause(seen: Observed, done: Sequence[Done]) -> Reason | None:
     """What keeps an engine from serving, the deepest cause there is; None while all start as they should."""
     unwell = [engine for engine in seen.engines if engine.kept and not engine.available]
-    found = (why_unwell(engine) for engine in (*unwell, *unreplaced(seen)))
+    found = (why_unwell(engine) for engine in (*unwell, *(each.engine for each in unreplaced(seen))))
     return deepest([why for why in found if why is not None]) or quota_refusal(done)
 
 
@@ -51,7 +51,7 @@ def _routable(seen: Observed) -> str:
     desired, available = seen.pool.spec.replicas, seen.available
     if available > desired:
         return f"{available} engines are routable, {desired} wanted"
-    return f"{available} of {desired} engines {'is' if desired == 1 else 'are'} routable"
+    return f"{available} of {desired} engines are routable"
 
 
 def _fewest(seen: Observed) -> int:
@@ -60,14 +60,11 @@ def _fewest(seen: Observed) -> int:
 
 
 def _needed(seen: Observed) -> str:
-    spec, fewest = seen.pool.spec, _fewest(seen)
-    if fewest == spec.replicas - spec.rollout.max_unavailable:
-        return f"{_count(fewest)} needed: desired {spec.replicas} less maxUnavailable {spec.rollout.max_unavailable}"
-    return f"{_count(fewest)} needed at least"
-
-
-def _count(number: int) -> str:
-    return "1 is" if number == 1 else f"{number} are"
+    desired, spare, fewest = seen.pool.spec.replicas, seen.pool.spec.rollout.max_unavailable, _fewest(seen)
+    are = "1 is needed" if fewest == 1 else f"{fewest} are needed"
+    if not spare or fewest > desired - spare:
+        return are
+    return f"{are}: desired {desired} less maxUnavailable {spare}"
 
 
 def _traffic(seen: Observed) -> str:

@@ -94,8 +94,8 @@ def _call(block: dict[str, Json]) -> Json:
     arguments = json.dumps(block.get("input") or {})
     return {
         "id": block["id"],
+        "function": {"arguments": arguments, "name": block.get("name") or ""},
         "type": "function",
-        "function": {"name": block.get("name") or "", "arguments": arguments},
     }
 
 

@@ -58,6 +58,27 @@ def normalized_tool(tool: Json) -> Json:
     return printed
 
 
+def normalized_message(message: Json) -> Json:
+    """A message whose tool calls have the order in which the engine prints them; what is no such message stays.
+
+    vLLM reads them into typed dictionaries of the OpenAI library: known fields first, in the order of their definition.
+    """
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_normalized_call(each) for each in calls]}
+
+
+def _normalized_call(call: Json) -> Json:
+    if not isinstance(call, dict) or not isinstance(function := call.get("function"), dict):
+        return call
+    return _led_by(("id", "function", "type"), {**call, "function": _led_by(("arguments", "name"), function)})
+
+
+def _led_by(first: tuple[str, ...], fields: dict[str, Json]) -> dict[str, Json]:
+    return {name: fields[name] for name in (*first, *fields) if name in fields}
+
+
 def printed_function(function: dict[str, Json]) -> dict[str, Json]:
     printed = {name: function.get(name) for name in _TOOL_FIELDS}
     printed.update({name: function[name] for name in _OPTIONAL_TOOL_FIELDS if function.get(name) is not None})

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.requests import anthropic, responses
-from kvpool_router.requests.chat import chat_prompt, normalized_tool, template_arguments
+from kvpool_router.requests.chat import chat_prompt, normalized_message, normalized_tool, template_arguments
 from kvpool_router.requests.prompts import Json, OpaquePrompt, Prompt, TextPrompt, TokenPrompt, decode_json, packed
 from kvpool_router.requests.refusal import Refusal
 from kvpool_router.requests.request import InferenceRequest
@@ -226,12 +226,13 @@ def _chat_prompt(body: _Chat) -> Prompt:
         return OpaquePrompt("it brings a chat template of its own")
     if body.truncate_prompt_tokens is not None:
         return OpaquePrompt("the engine truncates it")
+    messages = decode_json(body.messages)
     tools = None if body.tools is UNSET else decode_json(body.tools)
     extra = template_arguments(body.chat_template_kwargs, body.reasoning_effort)
     if body.documents is not None:
         extra["documents"] = body.documents
     return chat_prompt(
-        decode_json(body.messages),
+        [normalized_message(each) for each in messages] if isinstance(messages, list) else messages,
         [normalized_tool(each) for each in tools] if isinstance(tools, list) else None,
         extra,
         add_generation_prompt=body.add_generation_prompt,

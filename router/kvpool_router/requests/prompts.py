@@ -1,7 +1,7 @@
 """What a request asks the engine to read, in each form a client may send it."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -52,12 +52,14 @@ class OpaquePrompt:
 Prompt: TypeAlias = TokenPrompt | TextPrompt | ChatPrompt | OpaquePrompt
 
 
-def packed(ids: Sequence[int]) -> TokenIds:
+def packed(ids: list[int]) -> TokenIds:
     """Token ids as bytes; every platform that engines run on is little-endian, as is the array.
 
     Raises TypeError or OverflowError: not all are unsigned integers of 32 bits.
     """
-    return array("I", ids).tobytes()
+    found = array("I")
+    found.fromlist(ids)
+    return found.tobytes()
 
 
 def decode_json(raw: msgspec.Raw | bytes) -> Json:

@@ -1,5 +1,6 @@
 """Refusals in the shape that each API's clients expect."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 import msgspec
@@ -83,6 +84,12 @@ class Refusal(Exception):
             event = {"type": "error", "code": self.kind, "message": self.message, "param": self.param}
             return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
         return b"data: " + self.body(dialect) + b"\n\ndata: [DONE]\n\n"
+
+
+def unknown_model(name: str, served: Sequence[str]) -> Refusal:
+    """In the engine's own words, and with what it may have been meant to be."""
+    text = f"The model `{shortened(name)}` does not exist. This pool serves: {', '.join(served)}."
+    return Refusal(404, text, param="model")
 
 
 def shortened(value: str) -> str:

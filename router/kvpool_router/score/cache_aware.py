@@ -7,6 +7,9 @@ what decoding requests add to each step. P(e) is the prefill time of those of it
 and w the mean number of requests queued per engine: whoever waits in the pool waits for this prefill too. Without a
 queue the second term vanishes; under load it keeps each prefix where it belongs, even if the cache has just lost it,
 so that caches do not fill with duplicates. There is no weight to tune.
+
+While nobody waits, a small hit counts as none. Else the first worker to hold the system prompt that all share would
+draw all traffic of a quiet pool, and fill its cache while the others' stay empty; so each worker computes it once.
 """
 
 from collections.abc import Sequence
@@ -14,6 +17,9 @@ from collections.abc import Sequence
 from kvpool_router.calibration import BATCHED_TOKENS
 from kvpool_router.score.protocol import Choice, Cost, RequestView, WorkerView
 from kvpool_router.score.ties import TieBreak
+
+_LEAST_HIT = 8
+"""A hit of less than one in so many prompt tokens is small."""
 
 
 class CacheAware:
@@ -32,6 +38,8 @@ class CacheAware:
 def _cost(prompt_tokens: int, worker: WorkerView, pressure: float) -> Cost:
     load, rates = worker.load, worker.rates
     held, known = worker.predicted_tokens, worker.history_tokens
+    if not pressure and held * _LEAST_HIT < prompt_tokens:
+        held = 0
     new = prompt_tokens - held
     steps = -(-(load.queued_tokens + new) // BATCHED_TOKENS) or 1
     own_s = steps * rates.overhead_s + rates.prefill_s(new, held)

@@ -1,6 +1,6 @@
 """`/v1/messages`."""
 
-from kvpool_sim.answers.shape import Choice, Heading, Usage, encode, named_event
+from kvpool_sim.answers.shape import Choice, Heading, Piece, Usage, encode, named_event
 
 _STOP_REASONS = {"length": "max_tokens", "stop": "end_turn"}
 
@@ -22,27 +22,34 @@ class MessagesShape:
         started = named_event("message_start", {"type": "message_start", "message": message})
         return started + named_event("content_block_start", block)
 
-    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes:
-        delta = {"type": "text_delta", "text": text}
-        return named_event("content_block_delta", {"type": "content_block_delta", "delta": delta, "index": index})
+    def token(self, piece: Piece, usage: Usage) -> bytes:
+        if not piece.text:
+            return b""
+        delta = {"type": "text_delta", "text": piece.text}
+        return named_event("content_block_delta", {"type": "content_block_delta", "delta": delta, "index": 0})
 
     def closing(self, choices: list[Choice], usage: Usage) -> bytes:
-        reason = {"stop_reason": _STOP_REASONS[choices[0].finish_reason], "stop_sequence": None}
+        reason, sequence = _stop(choices[0])
+        why = {"stop_reason": reason, "stop_sequence": sequence}
         stopped = named_event("content_block_stop", {"type": "content_block_stop", "index": 0})
-        ended = named_event("message_delta", {"type": "message_delta", "delta": reason, "usage": _usage(usage)})
+        ended = named_event("message_delta", {"type": "message_delta", "delta": why, "usage": _usage(usage)})
         return stopped + ended + named_event("message_stop", {"type": "message_stop"})
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
-        first = choices[0]
+        reason, sequence = _stop(choices[0])
         return encode(
             self._message
-            | {
-                "content": [{"type": "text", "text": first.text}],
-                "model": self._model,
-                "stop_reason": _STOP_REASONS[first.finish_reason],
-                "usage": _usage(usage),
-            }
+            | {"content": [{"type": "text", "text": choices[0].text}], "model": self._model, "stop_reason": reason}
+            | ({} if sequence is None else {"stop_sequence": sequence})
+            | {"usage": _usage(usage)}
         )
+
+
+def _stop(choice: Choice) -> tuple[str | None, str | None]:
+    """Why it stopped, and at which of the client's sequences."""
+    if choice.finish_reason == "stop" and isinstance(choice.stop_reason, str):
+        return "stop_sequence", choice.stop_reason
+    return _STOP_REASONS.get(choice.finish_reason), None
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from kvpool_sim.answers.shape import DONE, FINGERPRINT, Choice, Heading, Usage, encode, event
+from kvpool_sim.answers.logprobs import of_chat, of_completion
+from kvpool_sim.answers.shape import DONE, FINGERPRINT, Choice, Heading, Piece, Usage, encode, event
+
+_FINGERPRINT_FIELD = b',"system_fingerprint":' + encode(FINGERPRINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,14 @@ class _OpenAi(ABC):
         self._envelope |= {"model": heading.model}
         self._prefix = b"data: " + encode(self._envelope)[:-1] + b',"choices":[{"index":'
 
+    def token(self, piece: Piece, usage: Usage) -> bytes:
+        # The engine's mark goes onto the last part that tells anything: usage, if there will be one.
+        marked = piece.finish_reason is not None and not self._rule.at_end
+        return self._chunk(piece.choice, self._choice(piece), usage, _FINGERPRINT_FIELD if marked else b"")
+
+    @abstractmethod
+    def _choice(self, piece: Piece) -> bytes: ...
+
     def _chunk(self, index: int, choice: bytes, usage: Usage, trailer: bytes = b"") -> bytes:
         told = self._running_usage(usage) if self._rule.in_each else b""
         return b"%b%d,%b}]%b%b}\n\n" % (self._prefix, index, choice, told, trailer)
@@ -82,15 +93,22 @@ class ChatShape(_OpenAi):
 
     def opening(self, usage: Usage) -> bytes:
         first = b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null'
-        return self._chunk(0, first, usage, b',"prompt_token_ids":null,"prompt_text":null')
-
-    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes:
-        ended = b"null" if finish_reason is None else encode(finish_reason) + b',"stop_reason":null'
-        choice = b'"delta":{"content":%b},"logprobs":null,"finish_reason":%b,"token_ids":null' % (encode(text), ended)
-        return self._chunk(index, choice, usage)
+        trailer = b',"prompt_token_ids":%b,"prompt_text":null' % encode(self._heading.prompt_ids)
+        return b"".join(self._chunk(index, first, usage, trailer) for index in range(self._heading.choices))
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         return self._whole([_chat_choice(index, choice) for index, choice in enumerate(choices)], usage)
+
+    def _choice(self, piece: Piece) -> bytes:
+        ended = b"null"
+        if piece.finish_reason is not None:
+            ended = encode(piece.finish_reason) + b',"stop_reason":' + encode(piece.stop_reason)
+        return b'"delta":{"content":%b},"logprobs":%b,"finish_reason":%b,"token_ids":%b' % (
+            encode(piece.text),
+            b"null" if piece.likely is None else encode(of_chat([piece.likely])),
+            ended,
+            b"[%d]" % piece.token if piece.tells_ids else b"null",
+        )
 
     def _running_usage(self, usage: Usage) -> bytes:
         return (
@@ -99,7 +117,8 @@ class ChatShape(_OpenAi):
         )
 
     def _trailing(self) -> dict[str, object]:
-        return {"prompt_logprobs": None, "prompt_token_ids": None, "prompt_text": None} | super()._trailing()
+        told = {"prompt_logprobs": None, "prompt_token_ids": self._heading.prompt_ids, "prompt_text": None}
+        return told | super()._trailing()
 
 
 def _chat_choice(index: int, choice: Choice) -> dict[str, object]:
@@ -107,10 +126,10 @@ def _chat_choice(index: int, choice: Choice) -> dict[str, object]:
     return {
         "index": index,
         "message": {"role": "assistant", "content": choice.text} | dict.fromkeys(absent),
-        "logprobs": None,
+        "logprobs": None if choice.likely is None else of_chat(choice.likely),
         "finish_reason": choice.finish_reason,
-        "stop_reason": None,
-        "token_ids": None,
+        "stop_reason": choice.stop_reason,
+        "token_ids": choice.ids,
         "routed_experts": None,
     }
 
@@ -123,23 +142,17 @@ class CompletionShape(_OpenAi):
     def opening(self, usage: Usage) -> bytes:
         return b""
 
-    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes:
-        ended = b"null" if finish_reason is None else encode(finish_reason)
-        choice = (
-            b'"text":%b,"logprobs":null,"finish_reason":%b,"stop_reason":null,"prompt_token_ids":null,"token_ids":null'
-            % (encode(text), ended)
-        )
-        return self._chunk(index, choice, usage)
-
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
-        absent = ("stop_reason", "token_ids", "prompt_logprobs", "prompt_token_ids", "routed_experts")
-        return self._whole(
-            [
-                {"index": index, "text": choice.text, "logprobs": None, "finish_reason": choice.finish_reason}
-                | dict.fromkeys(absent)
-                for index, choice in enumerate(choices)
-            ],
-            usage,
+        return self._whole([_completion_choice(index, choice) for index, choice in enumerate(choices)], usage)
+
+    def _choice(self, piece: Piece) -> bytes:
+        return b'"text":%b,"logprobs":%b,"finish_reason":%b,"stop_reason":%b,"prompt_token_ids":%b,"token_ids":%b' % (
+            encode(piece.text),
+            b"null" if piece.likely is None else encode(of_completion([piece.likely], piece.offset)),
+            encode(piece.finish_reason),
+            encode(piece.stop_reason),
+            encode(piece.prompt_ids),
+            b"[%d]" % piece.token if piece.tells_ids else b"null",
         )
 
     def _running_usage(self, usage: Usage) -> bytes:
@@ -148,3 +161,17 @@ class CompletionShape(_OpenAi):
             usage.total,
             usage.completion,
         )
+
+
+def _completion_choice(index: int, choice: Choice) -> dict[str, object]:
+    return {
+        "index": index,
+        "text": choice.text,
+        "logprobs": None if choice.likely is None else of_completion(choice.likely, 0),
+        "finish_reason": choice.finish_reason,
+        "stop_reason": choice.stop_reason,
+        "token_ids": choice.ids,
+        "prompt_logprobs": None,
+        "prompt_token_ids": choice.prompt_ids,
+        "routed_experts": None,
+    }

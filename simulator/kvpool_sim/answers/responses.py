@@ -1,6 +1,7 @@
 """`/v1/responses`."""
 
-from kvpool_sim.answers.shape import Choice, Heading, Usage, encode, named_event
+from kvpool_sim.answers.ids import random_id
+from kvpool_sim.answers.shape import Choice, Heading, Piece, Usage, encode, named_event
 
 Json = dict[str, object]
 
@@ -8,7 +9,7 @@ Json = dict[str, object]
 class ResponsesShape:
     def __init__(self, heading: Heading) -> None:
         self._heading = heading
-        self._item_id = "msg_" + heading.id.partition("_")[2]
+        self._item_id = f"msg_{random_id()}"
         self._sequence = 0
 
     def opening(self, usage: Usage) -> bytes:
@@ -22,8 +23,8 @@ class ResponsesShape:
             + self._event("response.content_part.added", self._place() | {"part": part})
         )
 
-    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes:
-        return self._event("response.output_text.delta", self._place() | {"delta": text, "logprobs": []})
+    def token(self, piece: Piece, usage: Usage) -> bytes:
+        return self._event("response.output_text.delta", self._place() | {"delta": piece.text, "logprobs": []})
 
     def closing(self, choices: list[Choice], usage: Usage) -> bytes:
         text = choices[0].text
@@ -46,13 +47,15 @@ class ResponsesShape:
         return ended | {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
 
     def _response(self, status: str, output: list[Json], usage: Json | None) -> Json:
-        told = {"instructions": None, "metadata": None, "model": self._heading.model, "object": "response"}
-        limits: Json = {"max_output_tokens": self._heading.max_tokens, "max_tool_calls": None}
+        heading = self._heading
         return {
-            "id": self._heading.id,
-            "created_at": self._heading.created,
+            "id": heading.id,
+            "created_at": heading.created,
             "incomplete_details": None,
-            **told,
+            "instructions": heading.instructions,
+            "metadata": None,
+            "model": heading.model,
+            "object": "response",
             "output": output,
             "parallel_tool_calls": True,
             "temperature": 1.0,
@@ -60,13 +63,24 @@ class ResponsesShape:
             "tools": [],
             "top_p": 1.0,
             "background": False,
-            **limits,
+            "max_output_tokens": heading.max_tokens,
+            "max_tool_calls": None,
             "previous_response_id": None,
+            "prompt": None,
+            "reasoning": None,
             "service_tier": "auto",
             "status": status,
+            "text": None,
+            "top_logprobs": None,
             "truncation": "disabled",
             "usage": usage,
             "user": None,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "kv_transfer_params": None,
+            "ec_transfer_params": None,
+            "input_messages": None,
+            "output_messages": None,
         }
 
     def _item(self, status: str, content: list[Json]) -> Json:
@@ -79,7 +93,7 @@ class ResponsesShape:
     def _event(self, kind: str, data: Json) -> bytes:
         numbered = data | {"sequence_number": self._sequence, "type": kind}
         self._sequence += 1
-        return named_event(kind, numbered)
+        return named_event(kind, dict(sorted(numbered.items())))
 
 
 def _text_part(text: str) -> Json:
@@ -89,8 +103,18 @@ def _text_part(text: str) -> Json:
 def _usage(usage: Usage) -> Json:
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached or 0, "cache_write_tokens": usage.created or 0},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached or 0,
+            "cache_write_tokens": usage.created or 0,
+            "input_tokens_per_turn": [],
+            "cached_tokens_per_turn": [],
+        },
         "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0},
+        "output_tokens_details": {
+            "reasoning_tokens": 0,
+            "tool_output_tokens": 0,
+            "output_tokens_per_turn": [],
+            "tool_output_tokens_per_turn": [],
+        },
         "total_tokens": usage.total,
     }

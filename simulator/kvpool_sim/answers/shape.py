@@ -11,7 +11,8 @@ encode = msgspec.json.encode
 class Usage(NamedTuple):
     """Tokens of one answer, over all its prompts, or of one choice while it is streamed.
 
-    `cached` and `created` (tokens that it put into the cache) are None where the engine was not told to say them.
+    `cached` and `created` (tokens that it put into the cache) are those of one of its requests, as vLLM has it, and
+    None where the engine was not told to say them.
     """
 
     prompt: int
@@ -32,14 +33,47 @@ class Heading:
     created: int
     model: str
     max_tokens: int
+    choices: int = 1
+    prompt_ids: list[int] | None = None
+    """Of a chat that is to tell them."""
+    instructions: str | None = None
+
+
+class Likely(NamedTuple):
+    """A token that the model says, and how likely it and others in its place were (natural logarithms)."""
+
+    text: str
+    logprob: float
+    others: list[tuple[str, float]]
+    """The likeliest, the said one among them; as many as were asked for."""
+
+
+class Piece(NamedTuple):
+    """One output token of one choice, as it is streamed."""
+
+    choice: int
+    text: str
+    token: int
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    likely: Likely | None = None
+    tells_ids: bool = False
+    prompt_ids: list[int] | None = None
+    """With the first token, where they are to be told."""
+    offset: int = 0
+    """Characters of the choice before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One prompt's answer."""
+    """One answer to one prompt."""
 
     text: str
     finish_reason: str
+    stop_reason: str | int | None = None
+    ids: list[int] | None = None
+    prompt_ids: list[int] | None = None
+    likely: list[Likely] | None = None
 
 
 class Shape(Protocol):
@@ -47,7 +81,7 @@ class Shape(Protocol):
 
     def opening(self, usage: Usage) -> bytes: ...
 
-    def token(self, index: int, text: str, finish_reason: str | None, usage: Usage) -> bytes: ...
+    def token(self, piece: Piece, usage: Usage) -> bytes: ...
 
     def closing(self, choices: list[Choice], usage: Usage) -> bytes: ...
 

@@ -140,6 +140,15 @@ EXAMPLES = [
         limits() | engine(tensorParallelSize=4, args=["--max-model-len=9"]),
         limits() | engine(tensorParallelSize=4, args=["--pipeline-parallel-size", "2"]),
     ),
+    *(
+        Example(
+            "0 GPUs leave this image of vLLM nothing to run on",
+            "spec.resources.limits",
+            {"resources": {"limits": {"nvidia.com/gpu": none}}} | engine(image=image),
+            {"resources": {"limits": {"nvidia.com/gpu": none}}} | engine(image="vllm/vllm-openai-cpu:v0.32.0"),
+        )
+        for none, image in ((0, "vllm/vllm-openai:v0.32.0"), ("0", "docker.io/vllm/vllm-openai@sha256:00"))
+    ),
     Example(
         "tensorParallelSize cannot be derived",
         "spec.engine.tensorParallelSize",

@@ -10,6 +10,7 @@ from kvpool_cli.bench.report import as_json, as_table
 from kvpool_cli.bench.stream import Usage
 from kvpool_cli.bench.summary import percentile, summarize
 from kvpool_cli.errors import UserError
+from matplotlib.figure import Figure
 from rich.console import Console
 
 GOOD = Outcome(0.0, 0.001, 0.2, 1.2, usage=Usage(100, 11, 60))
@@ -92,6 +93,17 @@ def test_a_plot_of_one_run_and_of_a_comparison_is_written(tmp_path, suffix):
     assert path.stat().st_size > 1000
     plot_comparison(path, {"one": {"round_robin": [GOOD], "cache_aware": [SILENT]}, "two": {"x": [FAILED]}})
     assert path.stat().st_size > 1000
+
+
+def test_panels_of_a_comparison_have_the_same_axes(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: drawn.append(figure))
+    slow = Outcome(0.0, 0.0, 90.0, 91.0, usage=GOOD.usage)
+    plot_comparison(tmp_path / "p.png", {"one": {"a": [GOOD], "b": [GOOD]}, "two": {"a": [slow], "b": [FAILED]}})
+    one, two = drawn[0].axes
+    assert one.get_xlim() == two.get_xlim()
+    assert one.get_ylim() == two.get_ylim()
+    assert "b: no answer" in [text.get_text() for text in two.get_legend().get_texts()]
 
 
 def test_a_plot_that_cannot_be_written_is_refused_before_the_run(tmp_path):

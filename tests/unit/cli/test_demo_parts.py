@@ -8,7 +8,7 @@ from kvpool_cli.bench.outcome import Outcome
 from kvpool_cli.bench.predictions import Predictions
 from kvpool_cli.bench.stream import Usage
 from kvpool_cli.bench.summary import summarize
-from kvpool_cli.demo_report import Comparison, Run, as_json, as_table, by_panel
+from kvpool_cli.demo_report import COLUMNS, LEGEND, Comparison, Run, as_json, as_table, by_panel, legend
 from kvpool_cli.demo_scenarios import STRATEGIES, manifest, scenarios
 from rich.console import Console
 
@@ -46,6 +46,17 @@ def test_the_table_sets_both_strategies_side_by_side_with_the_gain():
     shown = captured.get()
     for words in ("conversation", "round_robin", "cache_aware", "10.0", "100.0", "2,000", "500", "4.0 x", "1.2"):
         assert words in shown
+
+
+def test_each_column_of_the_table_is_explained_in_a_line_of_80_columns():
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(legend())
+    lines = captured.get().splitlines()
+    assert len(lines) == len(LEGEND)
+    assert not any("…" in line for line in lines)
+    explained = " ".join(LEGEND)
+    assert all(heading.split("\n")[0].split(" ms")[0] in explained for heading in COLUMNS)
 
 
 def test_a_strategy_that_only_failed_has_no_figures_and_no_gain():

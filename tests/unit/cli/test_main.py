@@ -1,3 +1,5 @@
+import ast
+import re
 import subprocess
 import sys
 import time
@@ -20,16 +22,34 @@ def run(monkeypatch, *words, name="kvpool"):
 def test_help_and_version_need_nothing_but_the_command_line(monkeypatch, capsys):
     assert run(monkeypatch, "--help") == 0
     assert run(monkeypatch, "version") == 0
+    assert run(monkeypatch, "--version") == 0
     shown = capsys.readouterr().out
+    assert shown.count(f"kvpool {version('kvpool')}") == 2
     assert all(word in shown for word in ("up", "status", "bench", "crd", f"kvpool {version('kvpool')}"))
 
 
-def test_help_imports_no_subcommand():
+@pytest.mark.parametrize("command", ["", "up", "status", "bench", "crd", "version"])
+def test_every_option_and_command_is_explained_in_help_of_80_columns(monkeypatch, capsys, command):
+    assert run(monkeypatch, *command.split(), "--help") == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.partition("Commands:")[2]
+    bare = re.findall(r"^  (--?[a-z-]+(?: <.*>| [A-Z]+)?)$(?!\n {8,}\S)", shown, re.MULTILINE)
+    assert bare == []
+
+
+def test_help_imports_what_tells_options_and_nothing_that_runs_a_subcommand():
     program = (
-        "import sys, kvpool_cli.main as m; print([n for n in sys.modules if n.startswith(('kvpool_cli.', 'aiohttp'))])"
+        "import sys, kvpool_cli.main as m; print([n for n in sys.modules "
+        "if n.startswith(('kvpool_', 'aiohttp', 'pydantic', 'yaml', 'rich.'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "['kvpool_cli.errors', 'kvpool_cli.main']"
+    light = {"", ".main", ".errors", ".option_groups", ".bench", ".bench.options", ".bench.workload"} | {
+        ".run_folder_option",
+        ".up",
+        ".up.options",
+    }
+    assert set(ast.literal_eval(done.stdout)) == {f"kvpool_cli{name}" for name in light}
 
 
 def test_help_is_quick():
@@ -76,10 +96,21 @@ def test_an_interrupt_is_exit_130_without_a_traceback(monkeypatch, capsys):
 def test_bench_options_reach_the_load(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr("kvpool_cli.bench.command.bench", lambda options: seen.append(options) or 0)
-    assert run(monkeypatch, "bench", "--trace", tmp_path, "--seconds", 150, "--speed", 2) == 0
-    assert run(monkeypatch, "bench", "--profile", "shared-prefix", "--rate", 14) == 0
-    assert (seen[0].cut.seconds, seen[0].cut.speed, seen[0].profile) == (150, 2, None)
-    assert (seen[1].profile.rate_per_s, seen[1].profile.seconds, seen[1].profile.groups) == (14, 60, 75)
+    assert run(monkeypatch, "bench", "--trace", tmp_path, "--seconds", 150, "--speed", 2, "--json") == 0
+    assert run(monkeypatch, "bench", "--rate", 14, "--max-error-rate", 2.5, "--run-folder", tmp_path) == 0
+    assert (seen[0].load.trace, seen[0].load.seconds, seen[0].trace.speed, seen[0].report.as_json) == (
+        tmp_path,
+        150,
+        2,
+        True,
+    )
+    assert (seen[1].profile.rate_per_s, seen[1].profile.groups, seen[1].report.max_error_rate) == (14, None, 2.5)
+    assert seen[1].run_folder == tmp_path
+
+
+def test_an_option_of_the_other_load_is_one_line_and_exit_2(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "bench", "--speed", 2, "--run-folder", tmp_path) == 2
+    assert capsys.readouterr().err == "kvpool: --speed: belongs to --trace, and there is none; leave it out\n"
 
 
 def test_up_options_reach_the_command_and_its_exit_code_comes_back(monkeypatch, tmp_path):

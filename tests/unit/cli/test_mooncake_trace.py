@@ -67,17 +67,23 @@ def test_only_gaps_of_a_second_and_more_count_as_bursts(timestamps):
     [
         ("{", "line 2: not a request"),
         ("[]", "line 2"),
-        ('{"timestamp": 1}', "'input_length' is missing"),
+        ("[" * 100_000, "line 2: not a request"),
+        ('{"timestamp": 1}', "input_length: Field required"),
         (row(blocks=(1,)), "hash_ids must name each block of 512 tokens"),
-        (row(given="many"), "must be numbers"),
-        ('{"timestamp": 1, "input_length": null, "output_length": 1, "hash_ids": []}', "must be numbers"),
-        (row(given=0, blocks=()), "hash_ids must name"),
+        (row(blocks=("a", "b")), "hash_ids.0: Input should be a valid integer"),
+        (row(given="many"), "input_length: Input should be a valid integer"),
+        (row(given=0, blocks=()), "input_length: Input should be greater than or equal to 1"),
+        (row(asked=-1), "output_length: Input should be greater than or equal to 0"),
+        (row(timestamp=-1), "timestamp: Input should be greater than or equal to 0"),
+        (row(timestamp=float("nan")), "timestamp: "),
+        (row(timestamp=float("inf")), "timestamp: "),
     ],
 )
 def test_a_line_that_is_no_request_is_named_with_what_is_wrong(trace, line, words):
     with pytest.raises(UserError, match="Mooncake's format") as caught:
         replay(trace(row(), line), Cut(), seed=1)
     assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_trace_and_one_without_requests_in_time_are_said_in_one_line(tmp_path, trace):
@@ -85,6 +91,9 @@ def test_a_missing_trace_and_one_without_requests_in_time_are_said_in_one_line(t
         replay(tmp_path / "none.jsonl", Cut(), seed=1)
     with pytest.raises(UserError, match="raise --seconds"):
         replay(trace(row(5000)), Cut(2.0), seed=1)
+    for cut in (Cut(), Cut(2.0)):
+        with pytest.raises(UserError, match="no request in it"):
+            replay(trace("", ""), cut, seed=1)
 
 
 def test_a_trace_that_is_no_text_is_said_in_one_line(tmp_path):

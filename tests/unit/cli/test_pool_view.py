@@ -1,6 +1,7 @@
+from kvpool_cli.engine_pods import EnginePod
 from kvpool_cli.render import all_tables, live_table, plain_line, status_report
 from kvpool_cli.router_facts import RouterFacts
-from kvpool_cli.view import Served, view, why
+from kvpool_cli.view import Served, standing, view, why
 from pool_facts import READY, URL, condition, decision, facts, pool, worker
 from rich.console import Console
 
@@ -38,12 +39,14 @@ def test_each_state_of_a_worker_has_its_word():
 
 
 def test_engines_that_the_router_does_not_know_yet_are_listed_all_the_same():
-    lines = view(pool(), facts(worker("a")), {"a": "starting", "b": "Pending"}, URL).workers
+    lines = view(
+        pool(), facts(worker("a")), {"a": EnginePod(state="ready"), "b": EnginePod(state="Pending")}, URL
+    ).workers
     assert [(line.name, line.state) for line in lines] == [("a", "ready"), ("b", "Pending")]
 
 
 def test_a_router_that_does_not_answer_leaves_unknowns():
-    found = view(pool(READY), RouterFacts(trouble="no"), {"a": "starting"}, URL)
+    found = view(pool(READY), RouterFacts(trouble="no"), {"a": EnginePod(state="starting")}, URL)
     assert (found.queue, found.served) == (None, Served())
 
 
@@ -63,7 +66,7 @@ def test_why_is_the_first_cause_of_not_being_ready_else_of_being_degraded():
 def test_the_live_table_has_a_line_a_worker_the_sums_and_why():
     found = view(pool(condition("Ready", "False")), facts(worker()), {}, URL)
     text = shown(live_table(found))
-    assert "qwen  not ready  http://127.0.0.1:8000" in text
+    assert "qwen  serving with 1 of 1 engines  http://127.0.0.1:8000" in text
     for word in (" 1-0 ", "EXACT", "1,234", "60.0", "59.0", "34", "Because: of this."):
         assert word in text
     assert "ready" in shown(all_tables([found, view(pool(READY), facts(), {}, URL)]))
@@ -71,7 +74,9 @@ def test_the_live_table_has_a_line_a_worker_the_sums_and_why():
 
 def test_the_plain_line_says_the_same_in_one_line():
     line = plain_line(view(pool(condition("Ready", "False")), facts(worker()), {}, URL))
-    assert line == ("qwen: not ready: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %")
+    assert line == (
+        "qwen: serving with 1 of 1 engines: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %"
+    )
     assert plain_line(view(pool(READY), RouterFacts(), {}, URL)) == (
         "qwen: ready | no engines yet | hit - %, predicted - %"
     )
@@ -81,3 +86,65 @@ def test_status_reports_every_condition_in_its_own_words():
     text = shown(*status_report(view(pool(READY, condition("Degraded", "False")), facts(worker()), {}, URL)))
     assert "AllReady" in text
     assert "of this." in text
+
+
+NOT_READY, DEGRADED = condition("Ready", "False", "Killed", "2 of 4 engines serve."), condition("Degraded", "True")
+
+
+def said_standing(*conditions, engines, asked=4):
+    return standing(pool(*conditions, replicas=asked), engines)
+
+
+def test_what_clients_get_is_said_whatever_ready_means():
+    assert said_standing(READY, engines=4) == "ready"
+    assert said_standing(READY, engines=None) == "ready"
+    assert said_standing(READY, DEGRADED, engines=3) == "serving with 3 of 4 engines, replacing 1"
+    assert said_standing(NOT_READY, DEGRADED, engines=2) == "serving with 2 of 4 engines, replacing 2"
+    assert said_standing(condition("Ready", "False", "EnginesStarting"), engines=1) == (
+        "serving with 1 of 4 engines, starting 3"
+    )
+    assert said_standing(NOT_READY, engines=4) == "serving with 4 of 4 engines"
+    assert said_standing(NOT_READY, DEGRADED, engines=0) == "not ready"
+    assert said_standing(NOT_READY, engines=None) == "not ready"
+    assert standing(pool(NOT_READY, replicas=4, routable=0), 4) == "not ready"
+    assert said_standing(READY, engines=0, asked=0) == "scaled to zero"
+
+
+def test_an_engine_serves_only_when_its_pod_its_router_and_all_its_ranks_say_so():
+    workers = (worker("a"), worker("b"), worker("b", rank=1, ready=False), worker("c"), worker("d", circuit_open=True))
+    pods = {"c": EnginePod(state="CrashLoopBackOff"), "e": EnginePod(state="ready")}
+    found = view(pool(NOT_READY, DEGRADED, replicas=5), facts(*workers), pods, URL)
+    assert found.standing == "serving with 1 of 5 engines, replacing 4"
+    assert [line.state for line in found.workers] == [
+        *("ready", "ready", "starting", "CrashLoopBackOff", "failing", "ready")
+    ]
+
+
+def test_refused_connections_of_the_first_start_are_not_told_but_later_ones_are():
+    words = "0 of 1 routers are ready; ClientConnectorError"
+    starting = condition("Ready", "False", "RoutersStarting", words)
+    assert why(pool(starting, condition("Degraded", "False"))) == "the router is starting"
+    assert words in why(pool(starting, DEGRADED))
+
+
+def test_causes_that_why_does_not_tell_stand_below_the_table_three_at_most():
+    pods = {name: EnginePod(state="Error", cause=f"{name} was killed.") for name in "abcde"}
+    told = condition("Ready", "False", "Killed", "2 of 4 engines serve; a was killed.")
+    found = view(pool(told), facts(), pods, URL)
+    text = shown(live_table(found))
+    assert text.count("a was killed.") == 1
+    assert "d was killed." in text
+    assert "e was killed." not in text
+    assert "and 1 more" in text
+
+
+def test_a_router_of_a_ready_pool_that_does_not_answer_is_named():
+    found = view(pool(READY), RouterFacts(trouble="the router's admin endpoint is silent"), {}, URL)
+    assert found.causes == ("the router's admin endpoint is silent",)
+
+
+def test_failed_requests_are_counted_for_people():
+    found = view(pool(READY), facts(worker(), errors=3), {}, URL)
+    assert "10 requests in 5 min, 3 failed" in shown(live_table(found))
+    assert plain_line(found).endswith("predicted 59.0 %, 3 of 10 requests failed")
+    assert "failed" not in plain_line(view(pool(READY), facts(worker()), {}, URL))

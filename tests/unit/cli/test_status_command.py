@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
+from kvpool_cli.engine_pods import EnginePod
 from kvpool_cli.errors import UserError
 from kvpool_cli.runs import RunFolder
 from kvpool_cli.status import status
@@ -47,11 +48,11 @@ def admin_endpoint(state, status_code=200):
         loop.close()
 
 
-def recorded(tmp_path, found, admin_url="http://127.0.0.1:1", given=GIVEN):
+def recorded(tmp_path, found, admin_url="http://127.0.0.1:1", given=GIVEN, pods=None):
     folder = RunFolder(tmp_path, "qwen")
     folder.write_record(record().model_copy(update={"admin_url": admin_url}), given)
     if found is not None:
-        folder.write_pool(found)
+        folder.write_seen(found, pods or {})
     return folder
 
 
@@ -93,3 +94,41 @@ def test_a_wrong_token_shows_what_is_known_without_the_router(tmp_path, capsys):
         recorded(tmp_path, pool(READY), url, given="wrong")
         assert status(None, tmp_path) == 0
     assert "1,234" not in capsys.readouterr().out
+
+
+def test_an_engine_that_has_just_died_is_not_shown_ready_though_its_router_thinks_so(tmp_path, capsys):
+    dead = {"qwen-1-0": EnginePod(state="Error", cause="qwen-1-0: killed.")}
+    with admin_endpoint(facts(worker(), worker("qwen-1-1")).state) as url:
+        recorded(tmp_path, pool(READY), url, pods=dead)
+        status(None, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["1-0", "Error"] for line in lines)
+    assert any(line.split()[:2] == ["1-1", "ready"] for line in lines)
+    assert "qwen-1-0: killed." in lines
+
+
+def test_a_pool_whose_process_was_killed_is_said_to_have_ended_with_the_mend(tmp_path):
+    ended = record().model_copy(update={"pid_started": "1"})
+    RunFolder(tmp_path, "qwen").write_record(ended, "")
+    said = f"pool qwen is not running: process {ended.pid}, which ran it, was killed; start it again with `kvpool up"
+    for name in (None, "qwen"):
+        with pytest.raises(UserError, match=said):
+            status(name, tmp_path)
+    with pytest.raises(UserError, match="no pool is running here"):
+        status("other", tmp_path)
+
+
+def test_a_killed_run_is_named_beside_the_pools_that_run(tmp_path, capsys):
+    RunFolder(tmp_path, "old").write_record(record("old").model_copy(update={"pid_started": "1"}), "")
+    recorded(tmp_path, pool(READY))
+    assert status(None, tmp_path) == 0
+    assert "pool old is not running: process" in capsys.readouterr().out
+    status("qwen", tmp_path)
+    assert "pool old" not in capsys.readouterr().out
+
+
+def test_what_has_not_been_looked_at_for_long_says_so(tmp_path, capsys, monkeypatch):
+    recorded(tmp_path, pool(READY))
+    monkeypatch.setattr("kvpool_cli.status.FRESH_S", -1.0)
+    status(None, tmp_path)
+    assert f"are 0 s old: process {record().pid} has not looked since" in capsys.readouterr().out

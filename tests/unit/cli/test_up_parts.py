@@ -6,21 +6,25 @@ from pathlib import Path
 
 import pytest
 from kvpool_api.pool import InferencePool
+from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import UserError
+from kvpool_cli.runs import RunFolder
+from kvpool_cli.up.doors import Door
 from kvpool_cli.up.engines import VLLM_CPU_ENV, programs, python_with_vllm, vllm_env
 from kvpool_cli.up.once_ready import run_command
-from kvpool_cli.up.pods import pod_states
+from kvpool_cli.up.pools import LocalPool
 from kvpool_cli.up.show import greeting, shown
 from kvpool_cli.view import view
 from pool_facts import READY, URL, condition, facts, pool, worker
 from rich.console import Console
 
 
-def engine_pod(name, phase="Running", ready=True, waiting=None, deleted=None):
-    state = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+def engine_pod(name, phase="Running", ready=True, deleted=None, last=None, **state):
+    ended = {"terminated": last} if last else {}
+    container = {"name": "engine", "ready": ready, "state": state or {"running": {}}, "lastState": ended}
     return {
         "metadata": {"name": name, "deletionTimestamp": deleted},
-        "status": {"phase": phase, "containerStatuses": [{"ready": ready, "state": state}]},
+        "status": {"phase": phase, "containerStatuses": [container]},
     }
 
 
@@ -28,19 +32,28 @@ def test_an_engine_pod_tells_its_state_in_a_word():
     pods = [
         engine_pod("a"),
         engine_pod("b", ready=False),
-        engine_pod("c", waiting="CrashLoopBackOff", ready=False),
+        engine_pod("c", ready=False, waiting={"reason": "CrashLoopBackOff"}),
         engine_pod("d", phase="Failed"),
         engine_pod("e", deleted="2026-01-01T00:00:00Z"),
         {"metadata": {"name": "f"}},
+        engine_pod("g", ready=False, terminated={"reason": "Error"}),
     ]
-    assert pod_states(pods) == {
+    assert {name: pod.state for name, pod in engine_pods(pods).items()} == {
         "a": "ready",
         "b": "starting",
         "c": "CrashLoopBackOff",
         "d": "Failed",
         "e": "draining",
         "f": "Pending",
+        "g": "Error",
     }
+
+
+def test_an_engine_that_came_back_tells_why_it_went_until_it_is_ready():
+    killed = {"exitCode": 137}
+    pods = engine_pods([engine_pod("a", ready=False, last=killed), engine_pod("b", last=killed)])
+    assert "a: killed" in pods["a"].cause
+    assert pods["b"].cause == ""
 
 
 async def test_the_command_gets_the_pools_address_and_its_exit_code_counts(capfd):
@@ -71,7 +84,7 @@ def test_without_a_terminal_a_line_comes_only_when_something_changed():
         for moment in (views(condition("Ready", "False")), 2 * views(READY), views(READY, running=9)):
             show(moment)
     assert captured.get().splitlines() == [
-        "qwen: not ready: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
+        "qwen: serving with 1 of 1 engines: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
         "qwen: ready | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %",
     ]
 
@@ -91,12 +104,29 @@ def test_quiet_says_nothing():
     assert captured.get() == ""
 
 
-def test_a_ready_pool_is_greeted_with_its_url_and_a_line_to_try_it():
-    first, second, third = greeting(views(READY), ["m"], Path("run/logs"))
+def greeted(tmp_path, replicas):
+    folder = RunFolder(tmp_path, "qwen")
+    local = LocalPool(pool(READY, replicas=replicas), folder, Door(URL, "http://127.0.0.1:8001", "secret"))
+    return list(greeting(views(READY), [local], Path("pool.yaml")))
+
+
+def test_a_ready_pool_is_greeted_with_its_urls_and_a_line_to_try_it(tmp_path):
+    first, second, third, last = greeted(tmp_path, 2)
     assert first.startswith(f"qwen is ready: {URL}")
     assert f"curl {URL}/v1/chat/completions" in second
     assert '"model":"m"' in second
-    assert "run/logs" in third
+    assert all(
+        word in third for word in ("/health", "/ready", "/metrics", "admin http://127.0.0.1:8001", "admin-token")
+    )
+    assert str(tmp_path / "qwen" / "logs") in last
+    assert "pool.yaml is read again when it changes" in last
+
+
+def test_a_pool_that_is_scaled_to_zero_is_not_praised_as_ready_but_told_how_to_raise_it(tmp_path):
+    first, second, *_ = greeted(tmp_path, 0)
+    assert first.startswith(f"qwen is scaled to zero: {URL} refuses requests")
+    assert "set spec.replicas in pool.yaml to 1 or more" in second
+    assert "curl" not in second
 
 
 def cpu_pool(**engine):

@@ -148,6 +148,23 @@ async def test_a_container_that_fails_its_liveness_probe_is_restarted(cluster: L
     await eventually(restarted)
 
 
+async def test_more_of_an_ended_containers_log_can_be_had_than_its_pod_tells(cluster: LocalCluster):
+    await start(cluster, tiny_pod("a", "--say", f"the cause\n{'x' * 5000}\nbye", "--exit", "1"))
+    ref = Ref(seam.POD, "default", "a")
+
+    async def ended() -> str:
+        return await cluster.ended_log(ref, container="engine", lines=10)
+
+    assert (await eventually(ended)).splitlines() == ["the cause", "x" * 5000, "bye"]
+    assert await cluster.ended_log(ref, container="engine", lines=1) == "bye"
+    assert await cluster.ended_log(ref, container="nobody", lines=1) == ""
+
+    async def told() -> str:
+        return str(engine_state(await pod_now(cluster, "a"))["lastState"].get("terminated", {}).get("message", ""))
+
+    assert (await eventually(told)).endswith("xxx\nbye")
+
+
 async def test_a_container_that_never_starts_up_is_restarted(cluster: LocalCluster):
     probe = {"tcpSocket": {"port": 8000}, "periodSeconds": 1, "failureThreshold": 1}
     await start(cluster, tiny_pod("a", "--say", "idle", startupProbe=probe))

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 from kvpool_operator.build.engine_pod import engine_pod
+from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, Done, because
 from kvpool_operator.status.causes import cause, deepest, is_over_quota, quota_refusal, why_unwell
-from pool_world import pod_manifest, pool
+from pool_world import T0, pod_manifest, pool
 
 WHY = because("Because", "")
 
@@ -89,6 +90,7 @@ def test_the_log_goes_before_the_last_words_that_the_pod_holds():
     engine_log = "ValueError: the cause\nRuntimeError: Engine core initialization failed. See root cause above."
     crashed = pod(ended("RuntimeError: Engine core initialization failed. See root cause above."))
     assert cause(crashed, log=engine_log).message.endswith("ValueError: the cause")
+    assert cause(crashed).message.endswith("See root cause above.; its log tells the cause further above")
     beside = pod(ended("KeyError: x", name="sidecar"))
     assert cause(beside, log=engine_log).message.endswith("KeyError: x")
 
@@ -118,6 +120,25 @@ def test_a_container_beside_the_engine_is_named():
 
 def engine(**status):
     return engine_of(pod_manifest(engine_pod(pool(), 0, "1"), "u", **status))
+
+
+def died_after(seconds, **facts):
+    """An engine whose process lived so long; its startup probe allows 3600 s."""
+    times = {"startedAt": rfc3339(T0), "finishedAt": rfc3339(T0 + seconds)}
+    last = {"terminated": {"exitCode": 143, **times}}
+    return engine(containerStatuses=[{"name": "engine", "ready": False, "restartCount": 1, "lastState": last, **facts}])
+
+
+def test_an_engine_that_did_not_start_in_time_is_not_blamed_for_its_exit_code():
+    slow = why_unwell(died_after(3600))
+    assert slow.code == "StartupTimeout"
+    assert "not ready within 3600 s and ended for that, restarted once; raise spec.engine.startupTimeo" in slow.message
+    assert why_unwell(died_after(3599)).code == "CrashLoop"
+    assert why_unwell(replace(died_after(7200), routable=True)).code == "CrashLoop"
+    assert why_unwell(died_after(3600, ready=True)) is None
+    unprobed = died_after(3600)
+    del unprobed.pod["spec"]["containers"][0]["startupProbe"]
+    assert why_unwell(unprobed).code == "CrashLoop"
 
 
 def test_a_lost_node_is_named():

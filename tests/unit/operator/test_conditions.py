@@ -213,7 +213,7 @@ def test_a_pool_that_may_lack_some_engines_is_ready_and_says_which_and_why():
 @pytest.mark.parametrize(
     ("serve", "replicas", "unavailable", "words"),
     [
-        (0, 1, 1, "0 of 1 engines is routable (1 is needed at least); no request can be served; "),
+        (0, 1, 1, "0 of 1 engines are routable (1 is needed); no request can be served; "),
         (
             0,
             3,
@@ -224,7 +224,7 @@ def test_a_pool_that_may_lack_some_engines_is_ready_and_says_which_and_why():
             1,
             2,
             0,
-            "1 of 2 engines are routable (2 are needed: desired 2 less maxUnavailable 0); traffic is served by this",
+            "1 of 2 engines are routable (2 are needed); traffic is served by this",
         ),
         (3, 2, 0, "3 engines are routable, 2 wanted"),
     ],
@@ -360,7 +360,11 @@ def test_what_is_under_way_is_told():
     assert progress(world(*map(engine, range(4)), replicas=4)) == (
         "True",
         "EnginesMoving",
-        f"{names[0]}, {names[1]}, {names[2]} and 1 more start, drain or wait",
+        f"not serving yet: {names[0]}, {names[1]}, {names[2]} and 1 more",
+    )
+    leaving, hung = replace(serving(engine(1)), draining_since=T0), replace(engine(2), routable=True)
+    assert progress(world(serving(engine(0)), leaving, hung))[2] == (
+        f"not serving any more, to come back: {names[2]}; draining: {names[1]}"
     )
     assert progress(whole(1)) == ("True", "EnginesMissing", "1 of 2 engines exist")
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from eventually import eventually
+from kvpool_api.wire import EventState
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
 from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
@@ -238,3 +239,14 @@ def test_waits_are_spread(failures):
     base = Settings().back_off_s[min(failures, 3)]
     assert len(waits) > 1
     assert all(0.7 * base <= wait <= 1.3 * base for wait in waits)
+
+
+async def test_while_routers_doubt_an_engines_events_they_are_asked_again_soon():
+    cluster, ref, sure = await serving_pool()
+    doubting = deps(cluster, knows_all(cluster, events=EventState.DEGRADED, events_reason="no connection"))
+    cluster.now += 100
+    assert await reconcile(doubting, ref) <= cluster.now + QUICK.doubt_interval_s
+    assert condition(cluster, "KVEventsFlowing")["status"] == "False"
+    cluster.now += QUICK.doubt_interval_s
+    assert await reconcile(sure, ref) > cluster.now + QUICK.doubt_interval_s
+    assert condition(cluster, "KVEventsFlowing")["status"] == "True"

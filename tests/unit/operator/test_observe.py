@@ -6,7 +6,7 @@ import pytest
 from kvpool_api import labels
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import NotFound, Ref, Unavailable
+from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
 from kvpool_operator.manifests import port_named, rfc3339, seconds
 from kvpool_operator.observe import NotUnderstood, engine_of, observe, pool_of, router_of, status_as_read
 from pool_world import SETTINGS, T0, pod_manifest, pool, router_state
@@ -139,6 +139,46 @@ async def test_a_cluster_that_cannot_answer_is_no_empty_cluster():
     cluster.refusing = lambda target: Unavailable("down") if target is seam.POD else None
     with pytest.raises(Unavailable):
         await observe(cluster, Routers(), ref, SETTINGS)
+
+
+ECHO = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+LONG_LOG = f"ValueError: the cause\n{ECHO}\n"
+
+
+async def crashed(**ended):
+    """A cluster with one engine that has ended so."""
+    cluster = StoreCluster(logs={engine_pod(pool(), 0, "1")["metadata"]["name"]: LONG_LOG})
+    ref = await cluster.user_applies()
+    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    status = {"name": "engine", "ready": False, "restartCount": 1, "lastState": {"terminated": ended}}
+    cluster._write_status(made, {"phase": "Running", "containerStatuses": [status]})
+    return cluster, ref
+
+
+@pytest.mark.parametrize(
+    ("ended", "log"),
+    [
+        ({"exitCode": 1, "message": ECHO}, LONG_LOG.strip()),
+        ({"exitCode": 1}, LONG_LOG.strip()),
+        ({"exitCode": 1, "message": "ValueError: told already"}, ""),
+        ({"exitCode": 137, "message": ECHO}, ""),
+        ({"exitCode": 1, "reason": "OOMKilled"}, ""),
+        ({"exitCode": 0}, LONG_LOG.strip()),
+    ],
+)
+async def test_the_log_of_a_crash_is_read_where_the_pods_status_does_not_tell_the_cause(ended, log):
+    cluster, ref = await crashed(**ended)
+    (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
+    assert engine.log == log
+
+
+async def test_a_log_that_cannot_be_had_stops_nothing():
+    cluster, ref = await crashed(exitCode=1, message=ECHO)
+    cluster.refusing = lambda target: (
+        Refused("pods/log: forbidden") if getattr(target, "kind", None) is seam.POD else None
+    )
+    (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
+    assert engine.log == ""
 
 
 def secret(value):

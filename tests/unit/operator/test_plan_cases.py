@@ -316,7 +316,7 @@ def test_one_newer_engine_stands_for_one_broken_one_only():
     first = [engine(slot, created_at=T0 - 100, failed_at=T0 - 20) for slot in range(2)]
     chained_to_them = engine(2, created_at=T0 - 10, failed_at=T0)
     seen = engines_of(World(pool(2)), *first, chained_to_them).observed()
-    assert [each.name for each in unreplaced(seen)] == [first[1].name, chained_to_them.name]
+    assert [each.engine.name for each in unreplaced(seen)] == [first[1].name, chained_to_them.name]
 
 
 def test_what_was_made_in_the_second_in_which_another_broke_is_no_link():

@@ -76,7 +76,7 @@ def _shape(line: str) -> object:
     usage = event.get("usage") or {}
     usage.pop("prompt_tokens_details", None)
     choices = [(choice["index"], choice["finish_reason"], list(choice)) for choice in event["choices"]]
-    return [name for name in event if name != "system_fingerprint"], choices, usage
+    return list(event), event.get("system_fingerprint"), choices, usage
 
 
 async def test_the_engine_gets_the_very_bytes_of_the_body_and_the_request_id() -> None:

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import pytest
 from door_world import MODEL, door, worker
 from kvpool_router.owners import ResponseOwners
+from kvpool_router.requests.models import model_card
 from kvpool_router.workers import WorkerId
 from tiny_engine import TinyEngine, answers, dies, streams
+from yarl import URL
 
 STORED = {"id": "resp_1", "object": "response", "usage": {"input_tokens": 3, "output_tokens": 1}}
 
@@ -21,6 +24,55 @@ async def test_models_and_tokenization_are_answered_by_any_engine() -> None:
         assert {each.target for each in one.seen + other.seen} == {"/v1/models", "/tokenize"}
         assert (len(one.seen), len(other.seen)) == (2, 2)
         assert world.noted.records == []
+
+
+LISTED = {"object": "list", "data": [{"id": MODEL, "object": "model"}, {"id": "org/lora é", "object": "model"}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"), [(MODEL, MODEL), ("org/lora é", "org/lora é"), ("org%2Flora%20%C3%A9", "org/lora é")]
+)
+async def test_one_model_is_an_entry_of_the_engines_list(asked: str, name: str) -> None:
+    async with TinyEngine(answers(LISTED)) as engine, door([engine]) as world:
+        async with world.client.get(URL(world.url + "/v1/models/" + asked, encoded="%" in asked)) as answer:
+            assert answer.status == 200
+            assert await answer.json() == {"id": name, "object": "model"}
+        assert [each.target for each in engine.seen] == ["/v1/models"]
+
+
+async def test_a_model_that_is_not_in_the_list_is_not_found_and_no_engine_is_no_list() -> None:
+    async with TinyEngine(answers(LISTED)) as engine, door([engine]) as world:
+        async with world.client.get(world.url + "/v1/models/nope") as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"]["message"].startswith("The model `nope` does not exist.")
+        async with world.client.get(world.url + "/v1/models/") as answer:
+            assert answer.status == 404
+        engine.respond = answers({"error": {"message": "no"}}, 401)
+        async with world.client.get(world.url + "/v1/models/nope") as answer:
+            assert (answer.status, await answer.json()) == (401, {"error": {"message": "no"}})
+    for odd in (b"[]", b'{"data":[{}]}', b"text", b'{"data":[]}'):
+        assert model_card(odd, MODEL) is None
+
+
+async def test_token_counts_and_the_engines_version_are_forwarded() -> None:
+    async with TinyEngine(answers({"input_tokens": 7})) as engine, door([engine]) as world:
+        status, body = await world.post("/v1/messages/count_tokens?beta=true", {"model": MODEL, "messages": []})
+        assert (status, json.loads(body)) == (200, {"input_tokens": 7})
+        async with world.client.get(world.url + "/version") as answer:
+            assert answer.status == 200
+        assert [each.target for each in engine.seen] == ["/v1/messages/count_tokens?beta=true", "/version"]
+
+
+async def test_what_a_browser_asks_first_is_answered_by_an_engine() -> None:
+    allowed = {"access-control-allow-origin": "*"}
+    asked = {"origin": "http://a.test", "access-control-request-method": "POST"}
+    async with TinyEngine(answers({}, headers=allowed)) as engine, door([engine]) as world:
+        for path in ("/v1/chat/completions", "/v1/models/tiny"):
+            async with world.client.options(world.url + path, headers=asked) as answer:
+                assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, "*")
+        async with world.client.options(world.url + "/sleep", headers=asked) as answer:
+            assert answer.status == 403
+        assert [(each.method, each.headers["origin"]) for each in engine.seen] == [("OPTIONS", "http://a.test")] * 2
 
 
 async def test_a_dead_engine_is_passed_over() -> None:
@@ -38,11 +90,23 @@ async def test_a_dead_pool_is_named() -> None:
         assert "e0: " in (await answer.json())["error"]["message"]
 
 
-async def test_a_pool_of_failing_engines_is_not_asked_without_end() -> None:
-    async with door([worker(f"gone{number}") for number in range(5)]) as world:
+async def test_a_request_that_engines_fail_on_is_not_offered_to_all_of_them() -> None:
+    dying = TinyEngine(dies())
+    async with dying, door([worker(f"e{number}", dying.url) for number in range(5)]) as world:
         async with world.client.get(world.url + "/v1/models") as answer:
             assert answer.status == 503
         assert len(world.noted.retries) == 3
+        assert (await world.post("/v1/completions", {"model": MODEL, "prompt": [1, 2]}))[0] == 503
+        assert len(world.noted.retries) == 6
+
+
+async def test_engines_that_cannot_even_be_reached_are_passed_over_until_one_answers() -> None:
+    async with TinyEngine(answers({"data": []})) as alive:
+        gone = [worker(f"gone{number}") for number in range(5)]
+        async with door([*gone, worker("alive", alive.url)]) as world:
+            async with world.client.get(world.url + "/v1/models") as answer:
+                assert answer.status == 200
+            assert (await world.post("/v1/completions", {"model": MODEL, "prompt": [1, 2]}))[0] == 200
 
 
 async def test_a_stored_response_is_read_cancelled_and_continued_where_it_was_made() -> None:

@@ -41,6 +41,32 @@ def test_bytes_that_are_no_events_pass_too(raw: bytes, cuts: list[int]) -> None:
     assert b"".join(passed(EventStream(Dialect.OPENAI, drops_usage=True), raw, cuts)) == raw
 
 
+ENDING = b'data: {"id":"c","choices":[{"index":0,"text":"b","finish_reason":"stop"}]}\n\n'
+SIGNED_USAGE = (
+    b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2},"system_fingerprint":"v-1"}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=12))
+def test_the_engines_fingerprint_is_in_the_last_event_that_the_client_gets(cuts: list[int]) -> None:
+    """As vLLM 0.32 writes it where usage is not asked for."""
+    first = chat_event(choices=[{"index": 0, "text": "a", "finish_reason": None}])
+    told = b"".join(passed(EventStream(Dialect.OPENAI, drops_usage=True), first + ENDING + SIGNED_USAGE + DONE, cuts))
+    assert told == first + ENDING.replace(b"}]}", b'}],"system_fingerprint":"v-1"}') + DONE
+    asked = EventStream(Dialect.OPENAI, drops_usage=False)
+    assert b"".join(passed(asked, first + ENDING + SIGNED_USAGE, cuts)) == first + ENDING + SIGNED_USAGE
+
+
+def test_the_end_of_one_of_several_choices_waits_for_the_next_event_and_no_longer() -> None:
+    stream = EventStream(Dialect.OPENAI, drops_usage=True)
+    other = chat_event(choices=[{"index": 1, "text": "x", "finish_reason": None}])
+    assert stream.feed(other + ENDING) == other
+    assert stream.feed(other) == ENDING + other
+    assert stream.feed(ENDING) == b""
+    assert stream.close() == ENDING
+
+
 def test_a_token_that_looks_like_usage_is_no_usage() -> None:
     event = chat_event(choices=[{"delta": {"content": '"choices":[]'}}])
     stream = EventStream(Dialect.OPENAI, drops_usage=True)

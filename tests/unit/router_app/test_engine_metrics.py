@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 from eventually import eventually
 from kvpool_router.engine_metrics import EngineMetrics, Reading, parse
-from kvpool_router.workers import Worker, WorkerId
+from kvpool_router.liveness import Liveness
+from kvpool_router.workers import Roster, Worker, WorkerId
 from tiny_engine import TinyEngine
 
 VLLM_0_32 = """\
@@ -91,7 +92,7 @@ async def test_engines_are_read_again_and_again_and_gone_ones_forgotten():
     took: list[WorkerId] = []
     clock = itertools.count(100.0)
     async with TinyEngine(respond) as engine, aiohttp.ClientSession() as session:
-        metrics = EngineMetrics(session, lambda: next(clock), 0.02, lambda id, _: took.append(id))
+        metrics = EngineMetrics(session, lambda: next(clock), 0.02, lambda id, _: took.append(id), Liveness(Roster()))
         ranks = tuple(worker(engine, "a", rank) for rank in (0, 1, 7))
         metrics.follow(ranks)
         await eventually(lambda: (reading := metrics.reading(ranks[0].id)) and (reading.running or 0) >= 4)
@@ -107,18 +108,27 @@ async def test_engines_are_read_again_and_again_and_gone_ones_forgotten():
         await metrics.close()
 
 
-async def test_an_engine_that_hangs_is_passed_over_and_holds_up_no_other():
+async def test_an_engine_that_hangs_is_passed_over_and_holds_up_no_other(caplog):
+    goes_on = asyncio.Event()
+
     async def hang(request: web.Request, body: bytes) -> web.StreamResponse:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
+        await goes_on.wait()
+        return web.Response(text=VLLM_0_32)
 
     async def well(request: web.Request, body: bytes) -> web.Response:
         return web.Response(text=VLLM_0_32)
 
     async with TinyEngine(hang) as hung, TinyEngine(well) as engine, aiohttp.ClientSession() as session:
-        metrics = EngineMetrics(session, lambda: 0.0, 0.05, lambda id, reading: None)
+        liveness = Liveness(Roster())
+        metrics = EngineMetrics(session, lambda: 0.0, 0.05, lambda id, reading: None, liveness, timeout_s=0.05)
         metrics.follow((worker(hung, "a"), worker(engine, "b")))
         await eventually(lambda: metrics.reading(WorkerId("b", 0)))
         await eventually(lambda: len(hung.seen) >= 2)
         assert metrics.reading(WorkerId("a", 0)) is None
+        await eventually(lambda: liveness.is_silent(hung.url))
+        assert not liveness.is_silent(engine.url)
+        goes_on.set()
+        await eventually(lambda: metrics.reading(WorkerId("a", 0)))
+        assert not liveness.is_silent(hung.url)
+        assert [record.message.split(hung.url)[1][:8] for record in caplog.records] == [" does no", " answers"]
         await metrics.close()

@@ -11,6 +11,7 @@ from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.membership.pods import members_of
 from kvpool_router.metrics import RequestMetrics
@@ -32,7 +33,7 @@ class World:
         )
         requests = RequestMetrics(CollectorRegistry())
         self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests)
-        self.metrics = EngineMetrics(session, time.monotonic, 5.0, self.pool.read)
+        self.metrics = EngineMetrics(session, time.monotonic, 5.0, self.pool.read, Liveness(self.pool.roster))
 
     def take(self, *pods: object) -> None:
         self.pool.take(members_of(pods).workers, self.metrics)

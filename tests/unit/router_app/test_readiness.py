@@ -40,9 +40,14 @@ def test_unknown_members_are_waited_for_without_end(seen):
     assert seen.judge() == (False, "The pool's workers are not known yet: no file.")
 
 
-def test_an_empty_pool_is_ready(seen):
+EMPTY = "Ready, but no engine takes requests now; clients get 503 until one does."
+
+
+def test_an_empty_pool_is_ready_and_says_what_its_clients_get(seen):
     seen.pods()
-    assert seen.judge() == (True, "Ready.")
+    assert seen.judge() == (True, EMPTY)
+    seen.pods(engine_pod("a", ready=False))
+    assert seen.judge() == (True, EMPTY)
 
 
 def test_ready_engines_are_waited_for_until_they_are_replayed(seen):
@@ -62,13 +67,15 @@ def test_nothing_is_waited_for_longer_than_the_time_out(seen):
     seen.pods(engine_pod("a"))
     seen.now = 10.0
     assert seen.judge() == (True, "Ready without the KV events of a/0.")
+    seen.synced.add("a")
+    assert seen.judge() == (True, "Ready.")
 
 
 def test_a_late_worker_does_not_take_readiness_back(seen):
     seen.pods()
     seen.judge()
     seen.pods(engine_pod("late"))
-    assert seen.judge() == (True, "Ready.")
+    assert seen.judge() == (True, "Ready without the KV events of late/0.")
 
 
 def test_a_router_that_is_stopping_is_not_ready(seen):

@@ -124,3 +124,14 @@ def test_families_one_at_a_time_spread_over_idle_workers_and_stay() -> None:
             sent[ticket.worker.pod] += 1
     assert all(len(home) == 1 for home in homes.values())
     assert len(sent) * max(sent.values()) / sum(sent.values()) <= 1.5
+
+
+def test_while_nobody_waits_a_system_prompt_that_all_share_does_not_draw_all_traffic() -> None:
+    assert pick(view("idle", last_sent=0.0), view("used", held=TOKENS // 10, last_sent=1.0)) == "idle"
+    assert pick(view("idle", last_sent=0.0), view("used", held=TOKENS // 4, last_sent=1.0)) == "used"
+
+
+def test_under_load_small_hits_count() -> None:
+    crowd = {"queued": 8, "queued_s": 0.1, "queued_tokens": 2000}
+    other, holder = view("other", **crowd), view("holder", held=TOKENS // 10, last_sent=1.0, **crowd)  # type: ignore[arg-type]
+    assert pick(other, holder) == "holder"

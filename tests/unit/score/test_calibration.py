@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kvpool_router.calibration import PRIOR, Burst, Calibration, Rates
+from kvpool_router.calibration import PRIOR, Answer, Burst, Calibration, Rates
 from kvpool_router.load import Load
 from kvpool_router.workers import WorkerId
 
@@ -128,3 +128,33 @@ def test_first_tokens_of_one_step_are_one_observation() -> None:
     found = calibration.rates(ONE)
     expected = SMALL.overhead_s + 4 * SMALL.prefill_s(2000, 0)
     assert found.overhead_s + 4 * found.prefill_s(2000, 0) == pytest.approx(expected, rel=0.05)
+
+
+def answer(elapsed_s: float, *, others_s: float = 0.0) -> Answer:
+    return Answer(elapsed_s, 1000, 500_000.0, others_s, 31, 1.0, 1000.0)
+
+
+def test_whole_answers_teach_nothing_while_there_are_streams() -> None:
+    calibration = taught(SMALL, 100)
+    before = calibration.rates(ONE)
+    for _ in range(64):
+        calibration.observe_answer(ONE, answer(50.0))
+    assert calibration.rates(ONE) == before
+    calibration.observe_answer(ONE, answer(50.0))
+    assert calibration.rates(ONE) != before
+
+
+def test_an_answer_that_mostly_waited_or_took_no_time_teaches_nothing() -> None:
+    calibration = Calibration()
+    calibration.observe_answer(ONE, answer(50.0, others_s=40.0))
+    calibration.observe_answer(ONE, answer(0.0))
+    assert calibration.rates(ONE) == PRIOR
+
+
+def test_an_answer_sooner_than_its_prefill_was_expected_teaches_too() -> None:
+    calibration = Calibration()
+    load = Load(calibration)
+    for second in range(50):
+        ticket = load.sent(ONE, 4000, 0, streams=False, now=second)
+        load.done(ticket, second + 0.05, output_tokens=1)
+    assert calibration.rates(ONE).prefill_s(4000, 0) < 0.5 * PRIOR.prefill_s(4000, 0)

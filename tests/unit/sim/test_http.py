@@ -188,7 +188,9 @@ async def test_tokens_are_told_as_the_engine_computes_them(engine):
 
 async def test_render_is_closed_unless_opened():
     async with sim_engine() as engine:
-        await engine.post("/v1/completions/render", {"prompt": "hello"}, status=403)
+        refused = await engine.post("/v1/completions/render", {"prompt": "hello"}, status=403)
+        assert refused["error"]["type"] == "PermissionDeniedError"
+        assert "--enable-scale-out" in refused["error"]["message"]
 
 
 REFUSED = [
@@ -198,7 +200,7 @@ REFUSED = [
     ("/v1/completions", {"model": "tiny", "prompt": [10**6]}, 400, "BadRequestError", "is out of vocabulary"),
     ("/v1/completions", {"model": "tiny", "prompt": "x", "max_tokens": 0}, 400, "BadRequestError", "at least 1"),
     ("/v1/completions", {"model": "tiny", "prompt": "x", "max_tokens": 10**7}, 400, "BadRequestError", "greater than"),
-    ("/v1/completions", {"model": "tiny", "prompt": [5] * 131072}, 400, "BadRequestError", "maximum context length"),
+    ("/v1/completions", {"model": "tiny", "prompt": [5] * 131073}, 400, "BadRequestError", "maximum context length"),
     ("/v1/completions", {"model": "tiny", "prompt": 5}, 400, "Bad Request", "prompt"),
     ("/v1/completions", {"model": "tiny", "prompt": "x", "max_tokens": "y"}, 400, "Bad Request", "max_tokens"),
     ("/v1/chat/completions", {"model": "tiny", "messages": []}, 400, "BadRequestError", "at least one message"),
@@ -217,7 +219,6 @@ REFUSED = [
     ("/detokenize", {"tokens": [-1]}, 400, "Bad Request", "tokens"),
     ("/v1/responses", {"model": "tiny"}, 400, "Bad Request", "body.input"),
     ("/sim/fault", {"kind": "earthquake"}, 400, "BadRequestError", "must be one of"),
-    ("/v1/load_lora_adapter", {}, 404, "NotFoundError", "Not Found"),
 ]
 
 
@@ -249,8 +250,7 @@ async def test_it_tells_what_it_is(engine):
     assert await engine.get("/load") == {"server_load": 0}
     assert await engine.get("/version") == {"version": "0.32.0"}
     assert await engine.get("/kv_event_sources") == {}
-    async with engine.http.get(engine.url + "/nowhere") as answer:
-        assert answer.status == 404
+    assert await engine.post("/v1/load_lora_adapter", {}, status=404) == {"detail": "Not Found"}
     async with engine.http.get(engine.url + "/health") as answer:
         assert answer.status == 200
 

@@ -30,3 +30,19 @@ def test_a_chat_is_rendered_as_vllm_renders_it(case: dict[str, object], name: st
             template.render(prompt)
     else:
         assert template.render(prompt) == case[name]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_call_is_printed_in_the_engines_order_whatever_the_clients(path: str) -> None:
+    """As vLLM 0.32.0's `ChatCompletionRequest` gave it back, which serves `/v1/messages` too."""
+    call = {"type": "function", "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    messages: dict[str, list[dict[str, object]]] = {
+        "/v1/chat/completions": [{"role": "assistant", "tool_calls": [{**call, "own": 1}]}],
+        "/v1/messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}],
+    }
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}, *messages[path]]}
+    (prompt,) = peek(path, json.dumps(body).encode()).prompts
+    assert isinstance(prompt, ChatPrompt)
+    printed = json.dumps(prompt.messages[1]["tool_calls"])
+    own = ', "own": 1' if path == "/v1/chat/completions" else ""
+    assert printed == '[{"id": "c", "function": {"arguments": "{}", "name": "f"}, "type": "function"' + own + "}]"

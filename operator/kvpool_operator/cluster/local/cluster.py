@@ -65,6 +65,7 @@ class LocalCluster:
         self._environment = dict(environment)
         self._stop_grace_s = stop_grace_s
         self._ending = contextlib.AsyncExitStack()
+        self._kubelet: Kubelet | None = None
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
@@ -97,6 +98,11 @@ class LocalCluster:
 
     async def delete(self, ref: Ref, *, uid: str, grace_s: int | None = None) -> None:
         self._objects().delete(ref, uid=uid, grace_s=grace_s)
+
+    async def ended_log(self, pod: Ref, *, container: str, lines: int) -> str:
+        uid = uid_of(self._objects().get(pod))
+        log = self._kubelet.ended_log(uid, container) if self._kubelet else ""
+        return "\n".join(log.splitlines()[-lines:])
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
@@ -151,7 +157,7 @@ class LocalCluster:
 
     async def _control(self, node: Node, leaving: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            kubelet = Kubelet(node, tasks)
+            self._kubelet = kubelet = Kubelet(node, tasks)
             members = MemberFiles(self._run_dir.members)
             doors = Doors(self._images, members.path, self._router_port)
             deployments = Deployments(self._store, doors.placed, _now)

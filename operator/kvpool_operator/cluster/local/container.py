@@ -14,8 +14,11 @@ from kvpool_operator.cluster.seam import Manifest
 LOG = logging.getLogger(__name__)
 
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 10.0, 20.0)
+"""Waits before the first, second … restart: a kubelet's pattern, but quicker, for somebody sits before this machine."""
 WELL_AFTER_S = 60.0
+"""A process that lived so long clears the back-off."""
 START_RETRY_S = 0.2
+"""What could not start (a ConfigMap that is not there yet) is tried again this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Container:
         since = self._now()
         status = self.status
         status.pid = process.pid
-        status.restart_count += "terminated" in status.state or bool(status.last_state)
+        if "terminated" in status.state or status.last_state:  # a process of this container has ended before
+            status.restart_count += 1
         self._enter(running(since))
         try:
             if self._halted.is_set():
@@ -115,6 +119,7 @@ class Container:
             process.kill()
             self._process = None
         status.started = status.ready = False
+        status.ended_log = process.end_of_log()
         self._enter(terminated(ended, since=since, now=self._now(), last_words=process.last_words()))
         return ended
 

@@ -48,6 +48,8 @@ class ContainerStatus:
     pid: int | None = None
     is_over: bool = False
     """It ended and is not started again."""
+    ended_log: str = ""
+    """The end of what the last process that ended wrote: more than `last_state` tells."""
 
     def rendered(self) -> Manifest:
         return {

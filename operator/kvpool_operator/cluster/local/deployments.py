@@ -67,7 +67,10 @@ class Deployments:
 
 
 def _surplus(by_replica: Mapping[int, Manifest], wanted: int, template_hash: str) -> list[Manifest]:
-    """Pods to delete now: all beyond the replicas, and one outdated Pod, if no other is away."""
+    """Pods to delete now: all beyond the replicas, and one outdated Pod, if no other is away.
+
+    One at a time and in place, not by surge: a replica keeps its address and ports, which its successor needs.
+    """
     beyond = [pod for replica, pod in by_replica.items() if replica >= wanted and not is_terminating(pod)]
     kept = {replica: pod for replica, pod in by_replica.items() if replica < wanted}
     outdated = [pod for _, pod in sorted(kept.items()) if _hash_of(pod) != template_hash]

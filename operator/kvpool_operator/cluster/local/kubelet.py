@@ -47,6 +47,11 @@ class Kubelet:
         for uid in self._running.keys() - pods.keys():
             self._running[uid].kill()
 
+    def ended_log(self, uid: str, container: str) -> str:
+        """What the last ended process of that container of that Pod wrote, as far as it is kept."""
+        running = self._running.get(uid)
+        return running.ended_log(container) if running else ""
+
     async def end_all(self, grace_s: float) -> None:
         """End every process now: SIGTERM, no preStop, SIGKILL once the grace is over."""
         await asyncio.gather(*(running.end_now(grace_s) for running in tuple(self._running.values())))
@@ -79,8 +84,12 @@ class RunningPod:
         if is_terminating(pod):
             self._deleted.set()
 
+    def ended_log(self, container: str) -> str:
+        logs = (each.status.ended_log for each in self._containers if each.status.name == container)
+        return next(logs, "")
+
     def kill(self) -> None:
-        """The object is gone already: nothing waits any more."""
+        """End at once, without grace: the object was removed from the store, so nobody waits for a graceful end."""
         self._hurried.set()
         self._deleted.set()
         for container in self._containers:

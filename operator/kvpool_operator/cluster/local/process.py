@@ -15,6 +15,9 @@ from kvpool_operator.cluster.local.errors import StartFault
 
 LAST_WORDS_LINES = 80
 LAST_WORDS_BYTES = 2048
+"""What a kubelet puts of a log into a Pod's status."""
+KEPT_LOG_BYTES = 262_144
+"""What is kept of a log beyond that, for whoever asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,15 @@ class Process:
         self._signal(signal.SIGKILL)
 
     def last_words(self) -> str:
-        """The end of what it has written, as much as a kubelet keeps of a container that failed."""
+        """The end of what it has written, as much as a kubelet tells of a container that failed."""
+        return "\n".join(self.end_of_log(LAST_WORDS_BYTES).splitlines()[-LAST_WORDS_LINES:])
+
+    def end_of_log(self, at_most_bytes: int = KEPT_LOG_BYTES) -> str:
+        """The end of what it has written itself: the log file also holds what processes before it wrote."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - LAST_WORDS_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-            return "\n".join(lines[-LAST_WORDS_LINES:])
+            log.seek(max(self._log_start, size - at_most_bytes))
+            return log.read().decode(errors="replace")
         return ""
 
     def _signal(self, number: signal.Signals) -> None:

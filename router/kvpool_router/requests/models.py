@@ -1,0 +1,24 @@
+"""The list of models that an engine serves."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+
+class _Named(Struct):
+    id: str
+
+
+class _Listing(Struct):
+    data: list[Raw]
+
+
+_listing = msgspec.json.Decoder(_Listing)
+_named = msgspec.json.Decoder(_Named)
+
+
+def model_card(listing: bytes, name: str) -> bytes | None:
+    """The entry of one model, as the engine wrote it; None where it is not in the list, or this is no list."""
+    try:
+        return next((bytes(card) for card in _listing.decode(listing).data if _named.decode(card).id == name), None)
+    except msgspec.DecodeError:
+        return None
