@@ -99,7 +99,7 @@ class Answer:
         kept = [
             (name, value)
             for name, value in self.response.headers
-            if (lower := name.lower()) not in _NOT_RETURNED and not (self.streams and lower == b"content-length")
+            if name not in _NOT_RETURNED and not (self.streams and name == b"content-length")
         ]
         kept.append((b"x-request-id", request_id))
         return kept
@@ -198,7 +198,7 @@ async def _begun(base: str, exchange: Exchange) -> Answer:
     if exchange.status in RETRIED_STATUSES:
         raise EngineFailed(f"it answered {exchange.status}")
     streams = any(
-        value.startswith(b"text/event-stream") for name, value in exchange.headers if name.lower() == b"content-type"
+        name == b"content-type" and value.startswith(b"text/event-stream") for name, value in exchange.headers
     )
     first = await (exchange.readany() if streams else exchange.read())
     return Answer(base, exchange, first, streams)
