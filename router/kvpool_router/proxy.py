@@ -182,14 +182,13 @@ class Engines:
 
         The client sees a break as one error event, since the status is gone already.
         """
-        with self.liveness.streaming(answer.engine, answer.response):
-            try:
-                await _pass_on(answer, events, send)
-                broken, last = None, events.close()
-            except Broken as error:
-                why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
-                broken = f"The engine broke off its answer: {why}. Send the request again."
-                last = Refusal(502, broken).stream_event(dialect)
+        try:
+            await _pass_on(answer, events, send)
+            broken, last = None, events.close()
+        except Broken as error:
+            why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
+            broken = f"The engine broke off its answer: {why}. Send the request again."
+            last = Refusal(502, broken).stream_event(dialect)
         await send({"type": "http.response.body", "body": last})
         return broken
 
