@@ -174,6 +174,7 @@ def filled(data: DataSet) -> CacheMap:
     rng = random.Random(2)
     for worker, prompt in rng.sample(data.prompts, PREDICTED_PROMPTS):
         index.sent(worker, prompt + _tokens(rng, 8), PLAIN, 0.0)
+    index.settle()
     return index
 
 

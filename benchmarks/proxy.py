@@ -52,7 +52,7 @@ def main() -> None:
         if given.soak:
             found = uvloop.run(soak(sides[2], given.soak))
         else:
-            found = uvloop.run(compare(sides, given.rounds or (8 if given.quick else 16), 200 if given.quick else 600))
+            found = uvloop.run(compare(sides, given.rounds or (8 if given.quick else 16), 600 if given.quick else 1200))
     for name, value in found.items():
         print(f"{name:34s} {value:>12.4g}")
     if given.json:

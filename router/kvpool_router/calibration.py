@@ -27,7 +27,7 @@ _KEEP = 1.0 - 1.0 / 512.0
 _PRIOR_WEIGHT = 0.5
 _MEMORY = 32.0
 """Observations of a worker after which an older one has faded to a third, if every worker is seen as often."""
-_DOUBT = 2.0
+_DOUBT = 1.5
 """Standard errors of its mean that a worker must differ by. A single outlier, however wild, moves the mean by one."""
 _ASSUMED_SPREAD = 0.25
 """Of a worker's times around the pool's before any is seen; weighs as much as one observation."""

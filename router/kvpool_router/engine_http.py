@@ -57,6 +57,7 @@ class Exchange(asyncio.Protocol):
         self.idle_since = 0.0
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        """Names in lower case."""
         self.total_bytes = 0
         """Of all bodies so far."""
 
@@ -155,7 +156,7 @@ class Exchange(asyncio.Protocol):
             raise ValueError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -165,7 +166,7 @@ class Exchange(asyncio.Protocol):
         self._begun = True
         self._reusable = self._parser.should_keep_alive()
         framing = (b"content-length", b"transfer-encoding")
-        self._ends_with_connection = not (self._reusable or any(name.lower() in framing for name, _ in self.headers))
+        self._ends_with_connection = not (self._reusable or any(name in framing for name, _ in self.headers))
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)

@@ -139,7 +139,7 @@ class Generation:
             view.predicted_tokens,
             streams=job.request.stream,
             now=now,
-            certain=bool(job.tokens),
+            certain=bool(job.tokens) and job.request.is_one_sequence,
         )
         deps.breaker.sending(worker.id, now)
         record = job.record
@@ -200,11 +200,12 @@ class Generation:
         deps, record, dialect = self._deps, job.record, job.endpoint.dialect
         now = deps.clock()
         events = EventStream(dialect, drops_usage=job.request.hides_usage)
-        await begin(answer, events, job.request_id, send)
-        await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
-        self._book(job)
-        deps.load.first_token(ticket, now)
-        record.ttft_s = now - record.arrived_at
-        broken = await deps.engines.relay(answer, events, dialect, send)
+        with deps.engines.liveness.streaming(answer.engine, answer.response):
+            await begin(answer, events, job.request_id, send)
+            await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
+            self._book(job)
+            deps.load.first_token(ticket, now)
+            record.ttft_s = now - record.arrived_at
+            broken = await deps.engines.relay(answer, events, dialect, send)
         record.usage = events.usage()
         record.outcome = OK if broken is None else "engine broke off"

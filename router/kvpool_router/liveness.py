@@ -122,7 +122,10 @@ class Liveness:
 
     @contextmanager
     def streaming(self, url: str, response: Exchange) -> Iterator[None]:
-        """Within, the answer is passed on; it is closed when its engine turns out to be dead."""
+        """Within, the answer is passed on; it is closed when its engine turns out to be dead.
+
+        Entered in the same step in which the exchange leaves `waiting`, so that one of the two always has it.
+        """
         streams = self._address(url).streams
         streams[id(response)] = _Stream(response)
         try:

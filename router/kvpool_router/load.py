@@ -63,7 +63,7 @@ class Ticket:
     """Prompt tokens that the worker was expected to have."""
     streams: bool
     certain: bool
-    """Its tokens are counted, not guessed, so that its timing teaches something."""
+    """Its tokens are counted and of one sequence, so that its timing teaches something."""
     sent_at: float
     prefill_s: float
     ahead_s: float
@@ -113,7 +113,8 @@ class Load:
     ) -> Ticket:
         """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache.
 
-        `certain` says that the tokens were counted; a guess takes its place in the queue but teaches nothing.
+        `certain` says that the tokens were counted and are of one prompt and one answer; any other request takes its
+        place in the queue but teaches nothing.
         """
         desk = self._desk(worker, now)
         rates = self._calibration.rates(worker)

@@ -99,7 +99,7 @@ class Answer:
         kept = [
             (name, value)
             for name, value in self.response.headers
-            if (lower := name.lower()) not in _NOT_RETURNED and not (self.streams and lower == b"content-length")
+            if name not in _NOT_RETURNED and not (self.streams and name == b"content-length")
         ]
         kept.append((b"x-request-id", request_id))
         return kept
@@ -182,14 +182,13 @@ class Engines:
 
         The client sees a break as one error event, since the status is gone already.
         """
-        with self.liveness.streaming(answer.engine, answer.response):
-            try:
-                await _pass_on(answer, events, send)
-                broken, last = None, events.close()
-            except Broken as error:
-                why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
-                broken = f"The engine broke off its answer: {why}. Send the request again."
-                last = Refusal(502, broken).stream_event(dialect)
+        try:
+            await _pass_on(answer, events, send)
+            broken, last = None, events.close()
+        except Broken as error:
+            why = SILENT if self.liveness.is_silent(answer.engine) else str(error)
+            broken = f"The engine broke off its answer: {why}. Send the request again."
+            last = Refusal(502, broken).stream_event(dialect)
         await send({"type": "http.response.body", "body": last})
         return broken
 
@@ -198,7 +197,7 @@ async def _begun(base: str, exchange: Exchange) -> Answer:
     if exchange.status in RETRIED_STATUSES:
         raise EngineFailed(f"it answered {exchange.status}")
     streams = any(
-        value.startswith(b"text/event-stream") for name, value in exchange.headers if name.lower() == b"content-type"
+        name == b"content-type" and value.startswith(b"text/event-stream") for name, value in exchange.headers
     )
     first = await (exchange.readany() if streams else exchange.read())
     return Answer(base, exchange, first, streams)

@@ -8,6 +8,7 @@ import random
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def replay(path: Path, cut: Cut, seed: int, *, block_tokens: int = BLOCK_TOKENS)
     rows = tuple(rows_of(path, block_tokens))
     spread_ms = burst_gap_ms([row.timestamp_ms for row in rows])
     draw = random.Random(seed)  # noqa: S311 - load, not secrets
-    timed = sorted((row.timestamp_ms + draw.uniform(0, spread_ms), row) for row in rows)
+    timed = sorted(((row.timestamp_ms + draw.uniform(0, spread_ms), row) for row in rows), key=itemgetter(0))
     kept = [(at_ms, row) for at_ms, row in timed if cut.seconds is None or at_ms < cut.seconds * 1000]
     if not kept:
         none = (

@@ -33,6 +33,7 @@ class _Completion(Struct):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
+    n: int | None = None
     add_special_tokens: bool = True
     cache_salt: str | None = None
     truncate_prompt_tokens: int | None = None
@@ -47,6 +48,7 @@ class _Chat(Struct):
     stream_options: _StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    n: int | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
@@ -142,6 +144,7 @@ def _peek_completion(path: str, raw: bytes) -> InferenceRequest:
         body.max_tokens,
         Namespace(None, body.cache_salt),
         raw,
+        choices=body.n or 1,
     )
 
 
@@ -157,6 +160,7 @@ def _peek_chat(path: str, raw: bytes) -> InferenceRequest:
         limit,
         Namespace(None, body.cache_salt),
         raw,
+        choices=body.n or 1,
     )
 
 

@@ -22,6 +22,14 @@ class InferenceRequest(NamedTuple):
     previous_response_id: str | None = None
     """A stored response that this one continues; only its engine has it."""
 
+    choices: int = 1
+    """Answers wanted to each prompt."""
+
+    @property
+    def is_one_sequence(self) -> bool:
+        """Its times and tokens belong to one prompt and one answer."""
+        return len(self.prompts) * self.choices == 1
+
     @property
     def hides_usage(self) -> bool:
         """Usage is asked for on the pool's own account, and kept from the client."""

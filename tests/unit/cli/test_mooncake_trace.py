@@ -46,6 +46,11 @@ def test_a_trace_with_a_fine_clock_is_replayed_as_it_stands(trace):
     assert "spread" not in workload.origin
 
 
+def test_requests_of_one_moment_keep_the_order_of_the_trace(trace):
+    workload = replay(trace(row(10, blocks=(5, 6)), row(10, blocks=(0, 1)), row(12)), Cut(), seed=1)
+    assert [planned.segments[0].key for planned in workload.requests] == ["block 5", "block 0", "block 0"]
+
+
 def test_seconds_are_of_the_trace_and_speed_shortens_them(trace):
     path = trace(row(0), row(900), row(1900))
     assert [planned.arrival_s for planned in replay(path, Cut(1.0, 3.0), seed=1).requests] == [0, 0.3]

@@ -129,7 +129,7 @@ async def test_a_stream_is_read_as_it_comes() -> None:
 
     async with serving(slowly) as (_, connections, url):
         answer = await ask(connections, url)
-        assert answer.headers == [(b"Transfer-Encoding", b"chunked")]
+        assert answer.headers == [(b"transfer-encoding", b"chunked")]
         assert await answer.readany() == b"one"
         next_one.set()
         assert (await answer.readany(), await answer.readany(), await answer.readany()) == (b"two", b"", b"")

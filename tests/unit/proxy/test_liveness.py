@@ -132,9 +132,8 @@ async def test_what_a_vanished_engine_was_doing_is_lost_only_if_it_was_silent() 
     silent, answering = TinyEngine(stalls_after(1)), TinyEngine(stalls_after(1))
     async with silent, answering, door([silent, answering]) as world:
         held = [asyncio.create_task(world.post("/v1/completions", prompt())) for _ in range(2)]
-        await until(lambda: silent.seen and answering.seen)
+        await until(lambda: all(world.deps.load.standing(WorkerId(pod, 0), 0.0).running for pod in ("e0", "e1")))
         miss(world, silent)
-        await until(lambda: world.deps.load.in_flight(WorkerId("e0", 0)) == 1)
         world.deps.engines.liveness.keep(())
         done, pending = await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
         assert len(done) == len(pending) == 1

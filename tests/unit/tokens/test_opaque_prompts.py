@@ -136,3 +136,17 @@ def test_tool_use_has_a_template_of_its_own_where_the_model_brings_one() -> None
 def test_a_template_knows_todays_date() -> None:
     template = ChatTemplate({"default": "{{ strftime_now('%Y') }}"}, {})
     assert template.render(ChatPrompt([{"role": "user", "content": "x"}])).isdigit()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_one"),
+    [
+        ("/v1/completions", {"prompt": [1, 2]}, True),
+        ("/v1/completions", {"prompt": [[1], [2]]}, False),
+        ("/v1/completions", {"prompt": "x", "n": 2}, False),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "n": 1}, True),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "n": 3}, False),
+    ],
+)
+def test_a_request_for_several_answers_is_told_from_one_for_one(path: str, body: dict[str, object], is_one: bool):
+    assert peek(path, json.dumps(body).encode()).is_one_sequence is is_one
