@@ -1,8 +1,8 @@
 """A Kubernetes cluster for tests and trials on this machine.
 
-up starts it and says how to use it; down stops it and leaves nothing but the cache. Which cluster: the one that KUBECONFIG
-names, as it is; else kind, where docker runs; else a node of our own, built from Go modules the first time (about 12
-minutes) and started in a network namespace of its own (about 5 seconds).
+up starts it and says how to use it; down stops it and leaves nothing but the cache. Which cluster: the one that
+KUBECONFIG names, as it is; else kind, where docker runs; else a node of our own, built from Go modules the first time
+(about 12 minutes) and started in a network namespace of its own (about 5 seconds).
 """
 
 import argparse

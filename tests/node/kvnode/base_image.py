@@ -1,4 +1,4 @@
-"""A base image with Python, made by debootstrap from the machine's own Debian: Dockerfiles build on it without a registry.
+"""A base image with Python, made by debootstrap from the machine's own Debian: Dockerfiles build on it offline.
 
 It stands in for the public slim image of Python: `python`, `python3`, `pip` and `venv` work, and so do public
 certificates; the suite is the machine's, the mirror is the first that its apt sources name for that suite.
@@ -16,7 +16,16 @@ from kvnode import machine
 from kvnode.failure import NodeFailure
 
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "python3-venv")
-TRIMMED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "dev", "proc", "sys")
+TRIMMED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "dev",
+    "proc",
+    "sys",
+)
 LINKS = {"usr/local/bin/python": "/usr/bin/python3", "usr/local/bin/python3": "/usr/bin/python3"}
 DOCKERFILE = """FROM scratch
 ADD rootfs.tar /

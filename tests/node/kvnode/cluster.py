@@ -1,4 +1,4 @@
-"""Which cluster tests and trials use: the one that KUBECONFIG names, else kind where docker runs, else a node of our own."""
+"""Which cluster tests and trials use: what KUBECONFIG names, else kind where docker runs, else a node of our own."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kvnode import cache, images
+from kvnode import build, cache, images, machine
 from kvnode.down import down
 from kvnode.failure import NodeFailure
 from kvnode.node import DEFAULT, STATES, Node
@@ -53,14 +53,14 @@ class Given:
 
     def load(self, archive: Path) -> None:
         raise NodeFailure(
-            f"{archive.name} cannot be loaded into a cluster of somebody else's; push it to a registry that the cluster "
-            "pulls from, or unset KUBECONFIG"
+            f"{archive.name} cannot be loaded into a cluster of somebody else's; push it to a registry that it"
+            " pulls from, or unset KUBECONFIG"
         )
 
 
 @dataclass(frozen=True)
 class Kind:
-    """kind's default node image. Kept as plain as it is because it was never run: no docker was where it was written."""
+    """kind with its default node image; plain, because it was written where no docker runs and has never been tried."""
 
     name: str
     entry: tuple[str, ...] = ()
@@ -134,6 +134,18 @@ def named(kubeconfig: Path) -> Cluster:
     if kubeconfig.parent.parent == cache.root() / "kind":
         return Kind(kubeconfig.parent.name)
     return Given(kubeconfig)
+
+
+def is_here() -> bool:
+    """Whether a cluster can be started without building or installing anything.
+
+    A KUBECONFIG does not count: tests go into somebody's cluster only when they are asked for by name.
+    """
+    if os.environ.get("KUBECONFIG"):
+        return False
+    root = cache.root()
+    lacking = machine.missing(root) or machine.missing_packages(machine.IMAGE_PROGRAMS)
+    return docker_runs() or (build.is_here(root) and not lacking)
 
 
 def docker_runs() -> bool:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,11 +161,15 @@ def controller_manager(bin_folder: Path, plane: Plane) -> Program:
 
 @dataclass
 class Running:
-    """A control plane on loopback. Stopping parts for fault tests go by the program's name."""
+    """A control plane on loopback. What stops parts of it, for tests of faults, goes by the program's name.
+
+    The kernel ends a program with the thread that started it, so a thread that lives as long as this starts them all.
+    """
 
     plane: Plane
     _programs: Mapping[str, Program]
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _starter: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "kvnode"))
 
     @property
     def kubeconfig(self) -> Path:
@@ -185,7 +190,8 @@ class Running:
         self._processes[name].wait()
 
     def start(self, name: str) -> None:
-        self._processes[name] = programs.start(self._programs[name], self.plane.logs)
+        started = self._starter.submit(programs.start, self._programs[name], self.plane.logs)
+        self._processes[name] = started.result()
 
     def wait_until_it_speaks(self) -> None:
         """The controller manager gives up for good when nobody does within 10 s."""
@@ -202,6 +208,7 @@ class Running:
         """Kills what runs; the folder stays, with its logs. Safe to call twice."""
         for name in self._processes:
             self.kill(name)
+        self._starter.shutdown()
 
     def _alive(self) -> None:
         for name, process in self._processes.items():

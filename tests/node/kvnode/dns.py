@@ -28,14 +28,19 @@ BINDING = {
 
 
 def write(node: Node, plane: Plane) -> None:
-    (node.state / "Corefile").write_text(f""".:53 {{
+    (node.state / "Corefile").write_text(f"""cluster.local in-addr.arpa ip6.arpa {{
     bind {ADDRESS}
     errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+    kubernetes {{
         kubeconfig {plane.kubeconfigs[access.COREDNS]} {access.CONTEXT}
         pods insecure
-        fallthrough in-addr.arpa ip6.arpa
         ttl 1
+    }}
+}}
+. {{
+    bind {ADDRESS}
+    template ANY ANY {{
+        rcode NXDOMAIN
     }}
 }}
 """)

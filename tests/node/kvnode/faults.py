@@ -8,7 +8,6 @@ The programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, con
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +16,6 @@ from kvnode.failure import NodeFailure
 from kvnode.node import Node
 
 GONE_S = 10.0
-DETACHED = 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 &'
 
 
 @contextmanager
@@ -50,10 +48,9 @@ def start(node: Node, program: str) -> None:
     if init is None:
         raise NodeFailure(f"node {node.name} is not up")
     again = programs.recorded(node.programs, program)
-    # The shell stays outside of the pid namespace; what it starts is inside, and init's child once the shell is gone.
-    enter = ("nsenter", "--target", str(init), "--pid", "--mount", "--net", "--no-fork")
-    log = str(node.logs / f"{program}.log")
-    subprocess.run((*enter, "sh", "-c", DETACHED, "sh", log, *again.argv), check=True)
+    # With --no-fork the shell is still outside of the pid namespace; what it starts is inside.
+    entry = ("nsenter", "--target", str(init), "--pid", "--mount", "--net", "--no-fork")
+    programs.start_detached(again.argv, node.logs / f"{program}.log", entry=entry, env=os.environ)
     programs.wait(f"{program} runs", lambda: bool(namespaces.pids_of(node, program)), lambda: None, GONE_S)
 
 

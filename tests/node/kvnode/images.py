@@ -1,7 +1,7 @@
 """Images for the node: built by buildah without a daemon, kept in the cache by what they are made of, loaded by ctr.
 
-    archive = build(Path("deploy/images/router/Dockerfile"), "localhost/kvpool/router:dev", context=ROOT)
-    load(node, archive)                      neither does anything when nothing has changed since
+archive = build(Path("deploy/images/router/Dockerfile"), "localhost/kvpool/router:dev", context=ROOT)
+load(node, archive)                      neither does anything when nothing has changed since
 """
 
 import json
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvnode import base_image, build as programs_build, cache, containerd, machine, pip_settings, sources
+from kvnode import base_image, cache, containerd, machine, pip_settings, sources
+from kvnode import build as programs
 from kvnode.failure import NodeFailure
 from kvnode.node import Node
 
@@ -31,10 +32,11 @@ def base() -> str:
     return name
 
 
-def build(
-    dockerfile: Path, tag: str, build_args: Mapping[str, str] | None = None, context: Path | None = None
-) -> Path:
-    """The image as an OCI archive in the cache. `context` is the Dockerfile's folder unless given. Errors: NodeFailure."""
+def build(dockerfile: Path, tag: str, build_args: Mapping[str, str] | None = None, context: Path | None = None) -> Path:
+    """The image, as an OCI archive in the cache. Without a context it gets the Dockerfile's folder.
+
+    Errors: NodeFailure.
+    """
     lacking = machine.missing_packages(machine.IMAGE_PROGRAMS)
     if lacking:
         raise NodeFailure("\n".join(lacking))
@@ -53,7 +55,7 @@ def build(
 
 def load(node: Node, archive: Path) -> None:
     """Into the node's containerd, unless it has just that. Errors: NodeFailure."""
-    ctr = containerd.ctr(programs_build.folder(cache.root()) / "bin", node)
+    ctr = containerd.ctr(programs.folder(cache.root()) / "bin", node)
     tag, digest = manifest(archive)
     listed = subprocess.run([*ctr, "images", "list", f"name=={tag}"], capture_output=True, text=True, check=False)
     if digest in listed.stdout:

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kvnode import programs
 from kvnode.failure import NodeFailure
 from kvnode.node import Node
 
@@ -15,19 +15,17 @@ INIT = "kvnode.init"
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
-def spawn_init(node: Node, bin_folder: Path) -> subprocess.Popen[bytes]:
-    """`unshare` and, below it, the node's first process; if either is killed, the node dies."""
+def start_init(node: Node, bin_folder: Path) -> int:
+    """The pid of `unshare`; below it is the node's first process, and if either is killed, the node dies."""
+    entered = ("nsenter", f"--net={node.netns_path}")
     inside = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "slave")
     first = (sys.executable, "-m", INIT, node.name, str(bin_folder))
-    with (node.state / "init.log").open("ab") as log:
-        return subprocess.Popen(
-            ("nsenter", f"--net={node.netns_path}", *inside, *first),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(PACKAGE_PARENT)},
-        )
+    env = os.environ | {"PYTHONPATH": str(PACKAGE_PARENT)}
+    return programs.start_detached((*entered, *inside, *first), node.state / "init.log", env=env)
+
+
+def runs(pid: int) -> bool:
+    return bool(_argv(pid))
 
 
 def init_pid(node: Node) -> int | None:

@@ -1,4 +1,4 @@
-"""How this machine's pip reaches its registry, handed to a build for as long as it runs: no image and no file keeps it."""
+"""How this machine's pip reaches its registry, lent to a build while it runs: no image and no file keeps it."""
 
 import ast
 import subprocess
@@ -12,15 +12,13 @@ WHEELS = "/tmp/wheels"
 
 
 def here() -> dict[str, str]:
-    """pip's settings of this machine by their long names; the environment's win over those of files."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
-    return parsed(listed)
+    """pip's settings of this machine by their long names; none where this interpreter has no pip."""
+    argv = [sys.executable, "-m", "pip", "config", "list"]
+    return parsed(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
 
 
 def parsed(listed: str) -> dict[str, str]:
-    """From the lines of `pip config list`, such as `global.cert='/a'` or `:env:.cert='/b'`."""
+    """From the lines of `pip config list`, such as `global.cert='/a'` or `:env:.cert='/b'`; the environment's win."""
     found: dict[str, str] = {}
     lines = [line for line in listed.splitlines() if "=" in line]
     for line in sorted(lines, key=lambda line: line.startswith(":env:")):

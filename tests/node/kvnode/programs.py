@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,15 @@ def start(program: Program, logs: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             program.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
+
+
+DETACHED = 'log=$1; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'
+
+
+def start_detached(argv: Sequence[str], log: Path, *, entry: Sequence[str] = (), env: Mapping[str, str]) -> int:
+    """Outlives us as nobody's child; its pid. `entry` is put before the shell that starts it."""
+    shell = (*entry, "sh", "-c", DETACHED, "sh", str(log), *argv)
+    return int(subprocess.run(shell, env=env, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def record(path: Path, programs: Iterable[Program]) -> None:

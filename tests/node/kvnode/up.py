@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +52,7 @@ def _start(node: Node, bin_folder: Path) -> None:
     netns.create(node)
     cgroups.create(cgroups.here(), node.cgroup)
     mounts.make_points(node)
-    started = namespaces.spawn_init(node, bin_folder)
+    started = namespaces.start_init(node, bin_folder)
     end = time.monotonic() + START_S
     while not node.ready.exists():
         _raise_if_ended(node, started)
@@ -62,8 +61,8 @@ def _start(node: Node, bin_folder: Path) -> None:
         time.sleep(0.05)
 
 
-def _raise_if_ended(node: Node, started: subprocess.Popen[bytes]) -> None:
-    if started.poll() is None:
+def _raise_if_ended(node: Node, started: int) -> None:
+    if namespaces.runs(started):
         return
     why = node.failed if node.failed.exists() else node.state / "init.log"
     raise NodeFailure(f"node {node.name} did not start: {why.read_text().strip()}\nits logs: {_kept(node)}")
