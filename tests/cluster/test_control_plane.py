@@ -13,7 +13,6 @@ from kvnode import control_plane, namespaces
 from kvnode.control_plane import Running
 from kvnode.failure import NodeFailure
 
-
 PATHS = {"PYTHONPATH": str(namespaces.PACKAGE_PARENT)}
 
 
@@ -108,13 +107,15 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(tmp_path):
 import time
 from pathlib import Path
 from kvnode import control_plane, namespaces
-control_plane.start(Path({str(tmp_path)!r}) / "state")
+plane = control_plane.start(Path({str(tmp_path)!r}) / "state")
 print("started", flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, env=os.environ | PATHS) as starter:
-        assert starter.stdout is not None
-        assert starter.stdout.readline() == b"started\n"
-        assert len(runs(tmp_path / "state")) == 3
-        starter.kill()
+        try:
+            assert starter.stdout is not None
+            assert starter.stdout.readline() == b"started\n"
+            assert len(runs(tmp_path / "state")) == 3
+        finally:
+            starter.kill()
     until(lambda: runs(tmp_path / "state") == [], within_s=10)

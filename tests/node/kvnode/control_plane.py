@@ -226,7 +226,7 @@ class Running:
 def start(folder: Path, bin_folder: Path | None = None) -> Running:
     """A control plane whose state is `folder` (must not exist yet); ready when this returns. Errors: NodeFailure.
 
-    Its processes end with the one that started it, whatever ends that.
+    Its processes end with the one that started it, whatever ends that, and when nobody holds the result any more.
     """
     bin_folder = bin_folder or build.ensure(cache.root())
     plane = write(folder, loopback())
