@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 RING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench generate lock tiny-model clean
+.PHONY: help demo test check bench cluster cluster-down generate lock tiny-model clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## Say what each target does
 demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 4 minutes)
 	$(PY) -m kvpool_cli.demo
 
-test: $(VENV)/dev ## Check and test; RING=unit|embedded|vllm|all installs what that ring needs and runs it alone
+test: $(VENV)/dev ## Check and test; RING=unit|embedded|cluster|vllm|all installs what that ring needs and runs it alone
 	$(PY) tests/rings.py $(RING)
 
 check: $(VENV)/dev ## Format, lint, types and layers only
@@ -22,6 +22,13 @@ check: $(VENV)/dev ## Format, lint, types and layers only
 bench: $(VENV)/dev ## Run every benchmark in its quick form
 	$(PY) -m benchmarks.index --quick
 	$(PY) -m benchmarks.proxy --quick
+
+cluster: ## Start a Kubernetes cluster for trials and say how to use it (needs root, or docker and kind; builds it first)
+	$(KVNODE) up
+
+cluster-down: ## Stop it; nothing of it is left
+	$(KVNODE) down
+KVNODE = PYTHONPATH=tests/node $(PYTHON) -m kvnode
 
 generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml
 	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml

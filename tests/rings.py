@@ -17,7 +17,7 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-sys.path.insert(0, str(ROOT / "tests" / "vllm"))
+sys.path[:0] = [str(ROOT / "tests" / "vllm"), str(ROOT / "tests" / "node")]
 
 
 def say(text: str) -> None:
@@ -43,7 +43,7 @@ def typed(argv: Iterable[str | Path]) -> str:
 
 def check() -> None:
     """Every check runs, so that one round shows all that is to mend."""
-    packages = ["kvpool_api", "kvpool_operator", "kvpool_router", "kvpool_sim", "kvpool_cli"]
+    packages = ["kvpool_api", "kvpool_operator", "kvpool_router", "kvpool_sim", "kvpool_cli", "kvnode"]
     checks: tuple[tuple[str | Path, ...], ...] = (
         (BIN / "ruff", "check", "--quiet"),
         (BIN / "ruff", "format", "--check"),
@@ -83,6 +83,28 @@ def _covered(name: str, *folders: str) -> list[str]:
     return [str(BIN / "coverage"), "run", f"--data-file=.coverage.{name}", "-m", "pytest", "-q", *folders]
 
 
+def cluster() -> None:
+    """In a cluster that is started for it and stopped after it, unless KUBECONFIG gives one."""
+    from kvnode import cluster as clusters
+    from kvnode.failure import NodeFailure
+
+    try:
+        started = clusters.chosen("ring")
+        started.up()
+        try:
+            run(*started.entry, BIN / "pytest", "-q", "tests/cluster", KUBECONFIG=str(started.kubeconfig))
+        finally:
+            started.down()
+    except NodeFailure as failure:
+        raise Failed(str(failure)) from None
+
+
+def cluster_is_here() -> bool:
+    from kvnode.cluster import is_here
+
+    return is_here()
+
+
 def vllm() -> None:
     from environment import prepare
 
@@ -108,6 +130,7 @@ RINGS = (
     Ring("check", "format, lint, types, layers", "1 minute", check),
     Ring("unit", "pure functions, properties, golden files", "2 minutes", unit),
     Ring("embedded", "pools of simulated engines: real processes and sockets", "4 minutes", embedded),
+    Ring("cluster", "a real Kubernetes", "3 minutes, and 12 more to build it the first time", cluster, cluster_is_here),
     Ring("vllm", "real vLLM on CPU", "2 minutes, and 5 more to install it the first time", vllm, vllm_is_here),
 )
 

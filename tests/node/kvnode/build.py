@@ -20,6 +20,7 @@ from kvnode import cache, versions
 from kvnode.failure import NodeFailure
 
 GO = (1, 26)
+FLAGS = ("-trimpath", "-buildvcs=false")
 GO_MEND = "install Go 1.26 or newer (https://go.dev/doc/install) and put it on PATH"
 
 
@@ -110,7 +111,7 @@ def _build(part: Part, target: Path) -> None:
     print(f"building {', '.join(part.programs)}", file=sys.stderr, flush=True)  # noqa: T201
     bin_folder = target / "bin"
     bin_folder.mkdir(parents=True, exist_ok=True)
-    argv = ["go", "build", "-trimpath", "-tags", part.tags, "-ldflags", _linker_flags(part), "-o", f"{bin_folder}/"]
+    argv = ["go", "build", *FLAGS, "-tags", part.tags, "-ldflags", _linker_flags(part), "-o", f"{bin_folder}/"]
     built = subprocess.run(
         [*argv, *part.packages], cwd=versions.MODULES / part.name, env=os.environ | {"CGO_ENABLED": "0"}, check=False
     )

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from kvnode.failure import NodeFailure
 
 from tests import rings
 
@@ -53,3 +54,32 @@ def test_an_unknown_ring_is_named_with_those_that_are():
     with pytest.raises(SystemExit, match="RING=nope: no such ring; the rings are check, unit, embedded"):
         rings.chosen("nope")
     assert [ring.name for ring in rings.chosen("unit")] == ["unit"]
+
+
+class StandIn:
+    """A cluster that only says what was asked of it."""
+
+    def __init__(self, asked):
+        self.kubeconfig, self.entry = "/its/kubeconfig", ("enter", "it")
+        self.up, self.down = (lambda: asked.append("up")), (lambda: asked.append("down"))
+
+
+def test_the_cluster_is_up_for_its_tests_and_down_after_them_also_when_they_fail(asked, monkeypatch):
+    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(asked))
+    rings.cluster()
+    assert asked == ["up", ("enter", "it", rings.BIN / "pytest", "-q", "tests/cluster"), "down"]
+    asked.clear()
+    asked.fails = ("tests/cluster",)
+    with pytest.raises(rings.Failed, match="enter it pytest -q tests/cluster"):
+        rings.cluster()
+    assert asked[-1] == "down"
+
+
+def test_a_cluster_that_cannot_be_had_fails_the_ring_with_what_is_missing(asked, monkeypatch):
+    def refuse(name):
+        raise NodeFailure("Go is not on PATH; install it")
+
+    monkeypatch.setattr("kvnode.cluster.chosen", refuse)
+    with pytest.raises(rings.Failed, match="Go is not on PATH; install it"):
+        rings.cluster()
+    assert asked == []

@@ -1,0 +1,111 @@
+"""Which cluster is used, and what is said when none can be."""
+
+from pathlib import Path
+
+import pytest
+from kvnode import __main__ as command
+from kvnode import build, cgroups, cluster, machine
+from kvnode.cluster import Given, Kind, Own
+from kvnode.failure import NodeFailure
+from kvnode.node import STATES, Node
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KVPOOL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+
+def test_a_kubeconfig_wins_then_kind_then_our_own_node(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster, "docker_runs", lambda: True)
+    assert cluster.chosen("x") == Kind("x")
+    monkeypatch.setattr(cluster, "docker_runs", lambda: False)
+    assert cluster.chosen("x") == Own(Node("x"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    assert cluster.chosen("x") == Given(tmp_path / "config")
+
+
+def test_a_kubeconfig_of_ours_is_known_again():
+    assert cluster.named(STATES / "ring" / "kubeconfig") == Own(Node("ring"))
+    assert cluster.named(Kind("ring").kubeconfig) == Kind("ring")
+
+
+def test_only_our_own_node_is_entered_by_a_command():
+    assert Own(Node("ring")).entry == ("nsenter", "--net=/run/netns/kvpool-ring")
+    assert (Kind("ring").entry, Given(Path("x")).entry) == ((), ())
+
+
+def test_somebodys_cluster_is_neither_stopped_nor_given_images(tmp_path):
+    given = Given(tmp_path / "config")
+    with pytest.raises(NodeFailure, match="which is no file; correct it, or unset it"):
+        given.up()
+    given.kubeconfig.touch()
+    given.up()
+    given.down()
+    assert given.kubeconfig.exists()
+    with pytest.raises(NodeFailure, match="push it to a registry"):
+        given.load(tmp_path / "x.tar")
+
+
+def test_docker_counts_only_with_kind_beside_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not cluster.docker_runs()
+    for name, code in (("docker", 1), ("kind", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    assert not cluster.docker_runs()
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
+    assert cluster.docker_runs()
+
+
+def test_plain_tests_never_go_into_somebodys_cluster(monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster, "docker_runs", lambda: True)
+    assert cluster.is_here()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    assert not cluster.is_here()
+
+
+def test_each_missing_thing_is_one_line_with_its_mend(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(cgroups, "here", lambda: cgroups.hierarchies(""))
+    root, packages, go, groups = machine.missing(tmp_path)
+    assert root == "a node of our own needs root; run it with sudo, or set KUBECONFIG to a cluster"
+    assert packages.startswith("Debian packages are missing: conntrack iproute2 iptables")
+    assert "; apt-get install --no-install-recommends conntrack iproute2" in packages
+    assert go == f"Go is not on PATH; {build.GO_MEND}"
+    assert groups.startswith("no cgroup hierarchy is mounted")
+
+
+def test_another_system_is_told_what_it_can_do_instead(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert machine.missing(tmp_path) == [
+        "a node of our own needs Linux; set KUBECONFIG to a cluster, or start docker and install kind"
+    ]
+
+
+def test_a_name_that_no_folder_or_namespace_could_have_is_refused(capsys):
+    for bad in ("A", "../x", "", "x" * 33):
+        with pytest.raises(SystemExit):
+            command.main(["up", f"--name={bad}"])
+    assert "at most 32 of a-z, 0-9 and -" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_up_is_said_to_be_so_with_the_mend(monkeypatch):
+    monkeypatch.setattr(cluster, "docker_runs", lambda: False)
+    for word in ("status", "kubeconfig"):
+        with pytest.raises(NodeFailure, match="no cluster is up; start it: make cluster"):
+            command.main([word, "--name", "never-started"])
+
+
+def test_a_cluster_that_is_up_is_told_how_to_use(monkeypatch, tmp_path, capsys):
+    kubeconfig = tmp_path / "config"
+    kubeconfig.touch()
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    command.main(["up"])
+    command.main(["kubeconfig"])
+    command.main(["down"])
+    up, use, path, down = capsys.readouterr().out.splitlines()
+    assert up == f"the cluster is up; its kubeconfig: {kubeconfig}"
+    assert use == f"  kubectl --kubeconfig {kubeconfig} get pods -A"
+    assert (path, down) == (str(kubeconfig), "the cluster is down")
