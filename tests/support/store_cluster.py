@@ -43,6 +43,10 @@ class StoreCluster:
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self.now, UTC)
 
+    async def create(self, manifest, *, manager):
+        self._attempt(manifest, (manifest["kind"], manifest["metadata"]["name"], None))
+        return self.store.create(manifest, manager=manager)
+
     async def apply(self, manifest, *, manager, force, subresource=None):
         self._attempt(manifest, (manifest["kind"], manifest["metadata"]["name"], subresource))
         return self.store.apply(manifest, manager=manager, force=force, subresource=subresource)

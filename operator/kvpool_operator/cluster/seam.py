@@ -18,7 +18,19 @@ class ClusterError(Exception):
 
 
 class Conflict(ClusterError):
+    """The object is not as the call supposes."""
+
+
+class FieldConflict(Conflict):
     """Another field manager owns a field that was applied without force; names the manager and the fields."""
+
+
+class Stale(Conflict):
+    """The object has another uid or resourceVersion than the call asks for, or is gone: read it again."""
+
+
+class AlreadyExists(Conflict):
+    """An object of that name exists, perhaps on its way out."""
 
 
 class NotFound(ClusterError):
@@ -30,11 +42,23 @@ class Expired(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """The API cannot answer now; the call may be repeated."""
+    """The API cannot answer now; the call may be repeated, after `retry_after_s` where the API server says when."""
+
+    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class NamespaceEnding(ClusterError):
+    """The namespace is being deleted: nothing new can be made in it, which is no fault of what was to be made."""
 
 
 class Refused(ClusterError):
     """The API server's own words about an object it does not accept."""
+
+
+class Forbidden(Refused):
+    """The operator lacks a permission; names the verb and the resource. A quota or a policy is a plain Refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +128,14 @@ KINDS = {
 
 
 class Cluster(Protocol):
-    """The objects of a cluster. Every call may raise Unavailable."""
+    """The objects of a cluster. Every call may raise Unavailable, and Forbidden where a permission is lacking."""
+
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """Make an object that does not exist. Raises AlreadyExists, Refused and NamespaceEnding.
+
+        An apply would merge into whatever bears the name, be it a stranger's or on its way out.
+        """
+        ...
 
     async def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
@@ -112,7 +143,8 @@ class Cluster(Protocol):
         """Server-side apply: create the object or merge these fields into it, owned by `manager`.
 
         Fields that the manager applied before and now leaves out are removed. A call that changes nothing moves neither
-        resourceVersion nor generation. Raises Conflict (without force), Refused, and NotFound for a subresource.
+        resourceVersion nor generation. A uid in the manifest is a precondition. Raises FieldConflict (without force),
+        Stale, Refused, NamespaceEnding (where it would create), and NotFound for a subresource.
         """
         ...
 

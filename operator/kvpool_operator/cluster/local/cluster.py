@@ -85,6 +85,9 @@ class LocalCluster:
     ) -> None:
         await self._ending.__aexit__(kind, error, trace)
 
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        return self._objects().create(manifest, manager=manager)
+
     async def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
     ) -> Manifest:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kvpool_operator.cluster.local.field_tree import Branch, Leaf, Node, Path, owned, prefixes, spoken
-from kvpool_operator.cluster.seam import Conflict
+from kvpool_operator.cluster.seam import FieldConflict
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,12 +32,12 @@ class Applied:
 
 
 def apply(live: Node, owners: Owners, wanted: Branch, *, owner: Owner, force: bool) -> Applied:
-    """Merge `wanted` into `live` for `owner`. Raises Conflict unless forced."""
+    """Merge `wanted` into `live` for `owner`. Raises FieldConflict unless forced."""
     mine = frozenset(owned(wanted)) - {()}
     others = {other: paths for other, paths in owners.items() if other != owner}
     contested = _contested(frozenset(_changed(live, wanted, ())), others)
     if contested and not force:
-        raise Conflict(_refusal(contested))
+        raise FieldConflict(_refusal(contested))
     kept = {other: paths - contested.get(other, frozenset()) for other, paths in others.items()}
     gone = prefixes(owners.get(owner, ())) - prefixes((*mine, *(path for paths in kept.values() for path in paths)))
     tree = _without(_merged(live, wanted), gone, ())

@@ -16,7 +16,7 @@ from kvpool_operator.cluster.local.manifests import copied, has_labels, metadata
 from kvpool_operator.cluster.local.merge_rules import rules_for
 from kvpool_operator.cluster.local.sanity import normalized, refuse_unsound
 from kvpool_operator.cluster.local.server_side_apply import Owner, Owners
-from kvpool_operator.cluster.seam import Change, Conflict, Kind, Listing, Manifest, NotFound, Ref, Refused
+from kvpool_operator.cluster.seam import AlreadyExists, Change, Kind, Listing, Manifest, NotFound, Ref, Refused, Stale
 
 Admit = Callable[[Manifest, Manifest | None], Manifest]
 """(new, old or None) -> the custom object with its defaults. Raises ValueError in the API server's words."""
@@ -89,6 +89,13 @@ class Store:
     async def moved(self, resource_version: str) -> None:
         """Return once something was written after `resource_version`."""
         await self._history.moved(int(resource_version))
+
+    def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """See `Cluster.create`."""
+        ref = ref_of(manifest)
+        if ref in self._objects:
+            raise AlreadyExists(f'{ref.kind.plural} "{ref.name}" already exists')
+        return self.apply(manifest, manager=manager, force=False)
 
     def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
@@ -197,9 +204,7 @@ def _check_preconditions(manifest: Manifest, live: Stored | None) -> None:
         wanted = metadata(manifest).get(name)
         held = metadata(live.manifest).get(name) if live else None
         if wanted and wanted != held:
-            raise Conflict(
-                f"Precondition failed: applied {name} is {wanted}, the stored object has {held}; read it again"
-            )
+            raise Stale(f"Precondition failed: applied {name} is {wanted}, the stored object has {held}; read it again")
 
 
 def _configuration(manifest: Manifest, subresource: str | None = None) -> Manifest:

@@ -1,0 +1,127 @@
+"""`KubeCluster`: the Cluster seam over the API server's REST paths."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal
+
+from kubernetes.aio.client import ApiClient
+from kvpool_api.manifest import as_list, as_map, as_text, at
+
+from kvpool_operator.cluster.kube import paths
+from kvpool_operator.cluster.kube.calls import Calls, Renew, Request
+from kvpool_operator.cluster.kube.pace import Pace
+from kvpool_operator.cluster.kube.watch import lasting
+from kvpool_operator.cluster.seam import (
+    Change,
+    Expired,
+    Kind,
+    Listing,
+    Manifest,
+    NotFound,
+    Ref,
+    Refused,
+    Stale,
+    Unavailable,
+)
+
+STRICT = "Strict"
+"""A field that the API server does not know is an error, not a loss."""
+
+
+async def _nothing() -> None:
+    """Credentials that cannot be renewed."""
+
+
+class KubeCluster:
+    """Objects behind an API server.
+
+    Kinds name their group, version and plural, so nothing is discovered and every call is one request. What may be
+    tried again is: `calls`, `watch`.
+    """
+
+    def __init__(self, api: ApiClient, *, renew: Renew = _nothing, pace: Pace | None = None) -> None:
+        """`api` stays the caller's; `renew` reads its credentials anew when they are refused."""
+        self.api = api
+        self._pace = pace or Pace()
+        self._calls = Calls(api, renew, self._pace)
+
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        ref = paths.ref_of(manifest)
+        query = paths.query({"fieldManager": manager, "fieldValidation": STRICT})
+        return await self._object(Request("POST", paths.collection(ref.kind, ref.namespace) + query, manifest))
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
+    ) -> Manifest:
+        path = paths.single(paths.ref_of(manifest), subresource)
+        query = paths.query({"fieldManager": manager, "force": force, "fieldValidation": STRICT})
+        return await self._object(Request("PATCH", path + query, manifest, "application/apply-patch+yaml"))
+
+    async def get(self, ref: Ref) -> Manifest:
+        return await self._object(Request("GET", paths.single(ref)))
+
+    async def list(self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str]) -> Listing:
+        """In pages of one version; where that is forgotten meanwhile, at once."""
+        path, selector = paths.collection(kind, namespace), paths.selector(labels)
+        try:
+            pages = [page async for page in self._pages(path, selector, limit=self._pace.page)]
+        except Expired:
+            pages = [page async for page in self._pages(path, selector, limit=None)]
+        # Listed objects do not name their kind: the list does.
+        named = {"apiVersion": kind.api_version, "kind": kind.kind}
+        items = (as_map(item) for page in pages for item in as_list(page.get("items")))
+        return Listing(
+            tuple({**named, **item} for item in items), as_text(at(pages[0], ("metadata", "resourceVersion")))
+        )
+
+    async def delete(self, ref: Ref, *, uid: str, grace_s: int | None = None) -> None:
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        try:
+            await self._calls.answer(Request("DELETE", paths.single(ref), options))
+        except Stale as stale:
+            if "UID" not in str(stale):
+                raise Unavailable(str(stale)) from stale
+            raise NotFound(f'{ref.kind.plural} "{ref.name}" with uid {uid} not found: it was replaced') from stale
+
+    async def ended_log(self, pod: Ref, *, container: str, lines: int) -> str:
+        query = paths.query({"container": container, "previous": True, "tailLines": lines})
+        request = Request("GET", paths.single(pod, "log") + query)
+        try:
+            log = await self._calls.answer_at_once(request, within_s=self._pace.log_s)
+        except Refused as refused:
+            if type(refused) is Refused:
+                return ""  # nothing has ended yet
+            raise
+        return log.decode(errors="replace")
+
+    def watch(
+        self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
+    ) -> AsyncIterator[Change]:
+        path = paths.collection(kind, namespace)
+
+        def request(version: str, ends_after_s: int) -> Request:
+            asked: paths.Parameters = {
+                "watch": True,
+                "allowWatchBookmarks": True,
+                "labelSelector": paths.selector(labels),
+                "resourceVersion": version,
+                "timeoutSeconds": ends_after_s,
+            }
+            return Request("GET", path + paths.query(asked))
+
+        return lasting(self._calls, request, resource_version, self._pace)
+
+    async def _pages(self, path: str, selector: str, *, limit: int | None) -> AsyncIterator[Manifest]:
+        rest = ""
+        while True:
+            query = paths.query({"labelSelector": selector, "limit": limit, "continue": rest})
+            page = await self._object(Request("GET", path + query))
+            yield page
+            rest = as_text(at(page, ("metadata", "continue")))
+            if not rest:
+                return
+
+    async def _object(self, request: Request) -> Manifest:
+        return as_map(json.loads(await self._calls.answer(request)))
