@@ -86,9 +86,11 @@ def _covered(name: str, *folders: str) -> list[str]:
 def cluster() -> None:
     """In a cluster that is started for it and stopped after it, unless KUBECONFIG gives one."""
     from kvnode import cluster as clusters
+    from kvnode import images
     from kvnode.failure import NodeFailure
 
     try:
+        images.base()  # outside of any test's time
         started = clusters.chosen("ring")
         started.up()
         try:

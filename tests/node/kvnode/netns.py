@@ -1,6 +1,10 @@
 """The node's network: a namespace with one bridge and no route out, so no stray packet can leave it."""
 
+import fcntl
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from kvnode.control_plane import SERVICES
 from kvnode.failure import NodeFailure
@@ -8,7 +12,8 @@ from kvnode.node import ADDRESS, BRIDGE, Node
 
 
 def create(node: Node) -> None:
-    _ip("netns", "add", node.netns)
+    with _names_held():
+        _ip("netns", "add", node.netns)
     inside = ("-n", node.netns)
     _ip(*inside, "link", "set", "lo", "up")
     _ip(*inside, "link", "add", BRIDGE, "type", "bridge")
@@ -18,8 +23,26 @@ def create(node: Node) -> None:
 
 
 def delete(node: Node) -> None:
-    if node.netns_path.exists():
-        _ip("netns", "delete", node.netns)
+    """And the folder of names, mounted on itself, which `ip` makes for the first and keeps after the last."""
+    with _names_held():
+        if node.netns_path.exists():
+            _ip("netns", "delete", node.netns)
+        names = node.netns_path.parent
+        if names.is_dir() and not any(names.iterdir()):
+            subprocess.run(["umount", str(names)], capture_output=True, check=False)
+            with suppress(OSError):
+                names.rmdir()
+
+
+@contextmanager
+def _names_held() -> Iterator[None]:
+    """Against another node's start, which may find the folder of names just before it goes."""
+    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _ip(*words: str) -> None:

@@ -64,6 +64,11 @@ class StandIn:
         self.up, self.down = (lambda: asked.append("up")), (lambda: asked.append("down"))
 
 
+@pytest.fixture(autouse=True)
+def _base_image_is_here(monkeypatch):
+    monkeypatch.setattr("kvnode.images.base", lambda: "localhost/base")
+
+
 def test_the_cluster_is_up_for_its_tests_and_down_after_them_also_when_they_fail(asked, monkeypatch):
     monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(asked))
     rings.cluster()
