@@ -19,7 +19,9 @@ from kvpool_api.status import InferencePoolStatus
 from kvpool_operator.act import Actor
 from kvpool_operator.build.services import service_url
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Kind, NotFound, Ref
+from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Kind, NotFound, Ref, Unavailable
+from kvpool_operator.journal import Journal, Unheard
+from kvpool_operator.log_subject import speak_of
 from kvpool_operator.manifests import label, name_of
 from kvpool_operator.observe import NotUnderstood, observe, status_as_read
 from kvpool_operator.observed import Observed
@@ -33,6 +35,8 @@ from kvpool_operator.status.cache import facts_due_at
 from kvpool_operator.watching import PoolNews, changes
 
 LOG = logging.getLogger(__name__)
+MAX_ASKED_WAIT_S = 60.0
+"""An API server that asks for a longer pause is asked again after this."""
 WATCHED: Sequence[tuple[Kind, Mapping[str, str]]] = (
     (seam.POOL, {}),
     (seam.POD, {ROLE: ROLE_ENGINE}),
@@ -52,6 +56,7 @@ class Deps:
     clock: Callable[[], float] = time.time
     fresh_token: Callable[[], str] = lambda: secrets.token_urlsafe(32)
     url_of: Callable[[InferencePool], str | None] = service_url
+    journal: Journal = field(default_factory=Unheard)
 
 
 async def reconcile(deps: Deps, ref: Ref) -> float | None:
@@ -69,7 +74,9 @@ async def reconcile(deps: Deps, ref: Ref) -> float | None:
     now = deps.clock()
     planned = plan(seen, deps.settings, now, deps.fresh_token())
     done = await Actor(deps.cluster, ref.namespace, deps.clock).perform(planned.actions)
+    deps.journal.acted(done)
     status = status_of(seen, done, deps.settings, deps.url_of(seen.pool), now)
+    deps.journal.reported(ref, status)
     await report(deps.cluster, seen.pool.metadata, seen.pool.status, status, done, now)
     return min(_next_looks(planned, done, seen, status, deps.settings, now), default=None)
 
@@ -103,20 +110,44 @@ async def _report_unreadable(deps: Deps, unread: NotUnderstood) -> None:
 
 async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
     """Rounds until the pool is gone; woken by `wake`, by deadlines, and by the resync. No error ends it."""
+    deps.journal.pool_begins(ref)
+    try:
+        with contextlib.suppress(NotFound):
+            await _rounds(deps, ref, wake)
+    finally:
+        deps.journal.pool_ends(ref)
+
+
+async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
+    """Raises NotFound when the pool is gone."""
     failures = 0
     while True:
         wake.clear()
         try:
-            again = await reconcile(deps, ref)
+            again = await _told_round(deps, ref)
         except NotFound:
-            return
+            raise
         except Exception as error:
             _complain(ref, error)
-            await asyncio.sleep(back_off_s(deps.settings, failures))
+            await asyncio.sleep(max(back_off_s(deps.settings, failures), _asked_to_wait_s(error)))
             failures += 1
             continue
         failures = 0
         await _rest(deps, wake, again)
+
+
+async def _told_round(deps: Deps, ref: Ref) -> float | None:
+    """`reconcile`, timed."""
+    begun, failure = time.perf_counter(), None
+    try:
+        return await reconcile(deps, ref)
+    except NotFound:
+        raise
+    except Exception as error:
+        failure = error
+        raise
+    finally:
+        deps.journal.round_ends(ref, time.perf_counter() - begun, failure)
 
 
 async def _rest(deps: Deps, wake: asyncio.Event, until: float | None) -> None:
@@ -124,7 +155,18 @@ async def _rest(deps: Deps, wake: asyncio.Event, until: float | None) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(min(rest_s, deps.settings.resync_s)):
             await wake.wait()
-    await asyncio.sleep(deps.settings.debounce_s)
+            await _quiet(deps.settings, wake)
+
+
+async def _quiet(settings: Settings, wake: asyncio.Event) -> None:
+    """Until nothing has woken us for a moment, so that a burst costs one round; but an endless one does not hold us."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.debounce_limit_s):
+            while wake.is_set():
+                wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settings.debounce_s):
+                        await wake.wait()
 
 
 def _complain(ref: Ref, error: Exception) -> None:
@@ -133,6 +175,12 @@ def _complain(ref: Ref, error: Exception) -> None:
         LOG.warning("%s: %s; trying again", ref.name, error)
     else:
         LOG.error("%s: a round failed; trying again", ref.name, exc_info=error)
+
+
+def _asked_to_wait_s(error: Exception) -> float:
+    """What the API server asks for, within reason."""
+    told = error.retry_after_s if isinstance(error, Unavailable) else None
+    return min(told or 0.0, MAX_ASKED_WAIT_S)
 
 
 def back_off_s(settings: Settings, failures: int) -> float:
@@ -160,22 +208,37 @@ class Loops:
         self._deps = deps
         self._tasks = tasks
         self._wakes: dict[Ref, asyncio.Event] = {}
+        self._running: dict[Ref, asyncio.Task[None]] = {}
         self._news = PoolNews()
 
     async def follow(self, kind: Kind, labels: Mapping[str, str]) -> None:
         """Turns changes of these objects into wake-ups, for ever."""
         async for change in changes(self._deps.cluster, kind, labels, re_list_s=self._deps.settings.re_list_s):
-            if kind is seam.POOL:
-                self._pool_changed(_ref(change.object, name_of(change.object)), change)
-            else:
-                self._wake(_ref(change.object, label(change.object, POOL)))
+            self.changed(kind, change)
+
+    def changed(self, kind: Kind, change: Change) -> None:
+        """A pool, or something that bears a pool's label, is new or other than before."""
+        if kind is seam.POOL:
+            self._pool_changed(_ref(change.object, name_of(change.object)), change)
+        else:
+            self._wake(_ref(change.object, label(change.object, POOL)))
+
+    def wake_all(self) -> None:
+        """Whoever watches has missed changes, and cannot tell which."""
+        for wake in self._wakes.values():
+            wake.set()
+
+    def stop(self) -> None:
+        """Breaks every loop off where it stands: as after a crash, the next operator goes on from what it sees."""
+        for task in self._running.values():
+            task.cancel()
 
     def _pool_changed(self, ref: Ref, change: Change) -> None:
         if not self._news.is_news(ref, change):
             return
         if ref not in self._wakes and change.type != "DELETED":
             self._wakes[ref] = asyncio.Event()
-            self._tasks.create_task(self._run(ref))
+            self._running[ref] = self._tasks.create_task(self._run(ref), name=f"pool {ref.namespace}/{ref.name}")
         self._wake(ref)
 
     async def _run(self, ref: Ref) -> None:
@@ -184,11 +247,12 @@ class Loops:
         A pool deleted and made again under its name wakes the loop that is just finding the old one gone; without the
         second look that wake-up would be lost and the new pool would have no loop.
         """
+        speak_of(ref)
         wake = self._wakes[ref]
         await run_pool(self._deps, ref, wake)
         while wake.is_set():
             await run_pool(self._deps, ref, wake)
-        del self._wakes[ref]
+        del self._wakes[ref], self._running[ref]
 
     def _wake(self, ref: Ref) -> None:
         wake = self._wakes.get(ref)

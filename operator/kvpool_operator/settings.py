@@ -18,7 +18,9 @@ class Settings:
     resync_s: float = 300.0
     """A pool is looked at this often even if nothing wakes its loop."""
     debounce_s: float = 0.05
-    """After a wake-up the loop waits this long for more of them."""
+    """After a wake-up the loop waits until there was none for this long."""
+    debounce_limit_s: float = 1.0
+    """It does not wait longer than this."""
     settle_s: float = 1.0
     """After it has acted, a pool is looked at again this soon even if nothing wakes its loop."""
     refused_retry_s: float = 15.0

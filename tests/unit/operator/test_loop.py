@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from eventually import eventually
 from kvpool_api.wire import EventState
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
+from kvpool_operator.cluster.seam import Change, NotFound, Ref, Refused, Unavailable
+from kvpool_operator.journal import Unheard
 from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
 from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, uid_of
 from kvpool_operator.settings import Settings
@@ -169,6 +172,18 @@ async def operated(cluster):
         await asyncio.gather(operator, return_exceptions=True)
 
 
+async def rests(cluster):
+    """Nobody has asked the cluster for anything for 50 ms: no round is under way."""
+    calls = []
+    cluster.refusing = calls.append
+    begun = time.monotonic()
+    while time.monotonic() - begun < 0.05:
+        await asyncio.sleep(0.005)
+        if calls:
+            calls.clear()
+            begun = time.monotonic()
+
+
 def engines(cluster):
     return [pod for pod in cluster.pods() if not is_terminating(pod)]
 
@@ -180,6 +195,7 @@ async def test_pools_that_appear_change_and_come_back_are_run():
         await eventually(lambda: len(engines(cluster)) == 1)
         await cluster.user_applies(replicas=3)
         await eventually(lambda: len(engines(cluster)) == 3)
+        await rests(cluster)
         first = uid_of(cluster.pool())
         cluster.store.delete(ref, uid=first)
         for pod in cluster.pods():
@@ -231,6 +247,90 @@ async def test_a_pool_made_anew_while_its_loop_ends_is_run_by_that_loop():
         cluster.store.delete(Ref(seam.POOL, "default", "qwen"), uid=uid_of(cluster.pool()))
         await eventually(lambda: not loops._wakes)
         following.cancel()
+
+
+class Kept(Unheard):
+    """A journal that counts."""
+
+    def __init__(self):
+        self.rounds, self.pools, self.actions, self.ready = [], [], [], []
+
+    def pool_begins(self, pool):
+        self.pools.append(("begins", pool.name))
+
+    def pool_ends(self, pool):
+        self.pools.append(("ends", pool.name))
+
+    def round_ends(self, pool, seconds, error):
+        self.rounds.append(error)
+
+    def acted(self, done):
+        self.actions += [type(each.action).__name__ for each in done]
+
+    def reported(self, pool, status):
+        self.ready += [each.status for each in status.conditions if each.type == "Ready"]
+
+
+def journaled(cluster, **settings):
+    kept = Kept()
+    told = Deps(cluster, Routers(), replace(QUICK, **settings), clock=lambda: cluster.now, journal=kept)
+    return told, kept
+
+
+async def test_a_burst_of_wake_ups_costs_one_round_and_an_endless_one_does_not_hold_the_loop():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=0)
+    told, kept = journaled(cluster, debounce_s=0.05, debounce_limit_s=0.3)
+    wake = asyncio.Event()
+    running = asyncio.create_task(run_pool(told, ref, wake))
+    await rests(cluster)
+    before = len(kept.rounds)
+
+    async def burst(seconds):
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            wake.set()
+            await asyncio.sleep(0.002)
+
+    await burst(0.15)
+    await eventually(lambda: len(kept.rounds) > before)
+    assert len(kept.rounds) == before + 1
+    await burst(0.7)
+    assert before + 2 < len(kept.rounds) <= before + 5
+    running.cancel()
+
+
+async def test_a_journal_is_told_of_pools_rounds_actions_and_status():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    told, kept = journaled(cluster)
+    troubles = [Unavailable("busy", retry_after_s=0.05)]
+    cluster.refusing = lambda target: troubles.pop() if troubles else None
+    begun = time.monotonic()
+    running = asyncio.create_task(run_pool(told, ref, asyncio.Event()))
+    await eventually(lambda: "CreateEngine" in kept.actions)
+    assert time.monotonic() - begun >= 0.05
+    assert isinstance(kept.rounds[0], Unavailable)
+    cluster.store.delete(ref, uid=uid_of(cluster.pool()))
+    await running
+    assert kept.pools == [("begins", "qwen"), ("ends", "qwen")]
+    assert kept.rounds[1] is None
+    assert set(kept.ready) == {"False"}
+
+
+async def test_missed_changes_wake_every_loop_and_stopping_ends_all():
+    cluster = StoreCluster()
+    await cluster.user_applies(replicas=0)
+    told, kept = journaled(cluster)
+    async with asyncio.TaskGroup() as tasks:
+        loops = Loops(told, tasks)
+        loops.changed(seam.POOL, Change("ADDED", cluster.pool()))
+        await rests(cluster)
+        before = len(kept.rounds)
+        loops.wake_all()
+        await eventually(lambda: len(kept.rounds) > before)
+        loops.stop()
+    assert kept.pools == [("begins", "qwen"), ("ends", "qwen")]
 
 
 @pytest.mark.parametrize("failures", [0, 1, 5])
