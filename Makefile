@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 RING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench cluster cluster-down generate lock tiny-model clean
+.PHONY: help demo test check bench cluster cluster-down images generate lock tiny-model clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +30,18 @@ cluster-down: ## Stop it; nothing of it is left
 	$(KVNODE) down
 KVNODE = PYTHONPATH=tests/node $(PYTHON) -m kvnode
 
-generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml
+images: $(VENV)/runtime ## Build the images; REGISTRY=registry.example/team pushes them there (docker, podman or buildah)
+	$(PY) deploy/images/build.py --registry "$(REGISTRY)"
+REGISTRY ?=
+
+generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml, and the Helm chart's copies
 	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml
+	cp crds/inferencepools.yaml deploy/role/role.yaml deploy/chart/files/
 
 lock: $(VENV)/dev ## Renew requirements/*.lock
 	$(VENV)/bin/uv pip compile $(LOCK) --all-extras pyproject.toml -o requirements/runtime.lock
 	$(VENV)/bin/uv pip compile $(LOCK) --all-extras --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	for image in operator router sim; do $(VENV)/bin/uv pip compile $(LOCK) --extra $$image -c requirements/runtime.lock pyproject.toml -o requirements/$$image.lock || exit 1; done
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 tiny-model: $(VENV)/dev ## Make the small random model that examples/cpu-vllm.yaml serves (installs vLLM for CPU first)
