@@ -5,10 +5,19 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from kvpool_api import labels
-from kvpool_api.manifest import Manifest
+from kvpool_api.manifest import Manifest, at
 
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Cluster, ClusterError, Conflict, NotFound, Ref, Unavailable
+from kvpool_operator.cluster.seam import (
+    AlreadyExists,
+    Cluster,
+    ClusterError,
+    Conflict,
+    NamespaceEnding,
+    NotFound,
+    Ref,
+    Unavailable,
+)
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.plan.actions import (
     Action,
@@ -34,7 +43,10 @@ class Actor:
         self._clock = clock
 
     async def perform(self, actions: Sequence[Action]) -> list[Done]:
-        """Children in their order, then all engines side by side. Raises Unavailable: what was done is not known."""
+        """Children in their order, then all engines side by side.
+
+        Raises Unavailable (what was done is not known) and NamespaceEnding (the pool goes with its namespace).
+        """
         done = [await self._attempt(action) for action in actions if isinstance(action, ApplyChild)]
         engines = [self._attempt(action) for action in actions if not isinstance(action, ApplyChild)]
         for outcome in await asyncio.gather(*engines, return_exceptions=True):
@@ -47,8 +59,10 @@ class Actor:
         LOG.info("%s %s: %s", type(action).__name__, subject(action), action.reason.message)
         try:
             await self._call(action)
-        except Unavailable:
+        except (Unavailable, NamespaceEnding):
             raise
+        except AlreadyExists as taken:
+            return Done(action, await self._told_taken(action, taken))
         except ClusterError as error:
             return Done(action, self._refusal(action, error))
         return Done(action, None)
@@ -62,10 +76,24 @@ class Actor:
         LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
         return str(error)
 
+    async def _told_taken(self, action: Action, taken: AlreadyExists) -> str | None:
+        """Our own Pod of that name is no refusal: another try or another operator made it, or it is still ending."""
+        assert isinstance(action, CreateEngine)  # noqa: S101 - nothing else is created
+        owner = ("metadata", "ownerReferences")
+        try:
+            found = await self._cluster.get(Ref(seam.POD, self._namespace, action.name))
+        except NotFound:
+            return None
+        if at(found, owner) == at(action.manifest, owner):
+            return None
+        return f"{taken}, and it is not this pool's: delete it, and its place is taken within moments"
+
     def _call(self, action: Action) -> Awaitable[object]:
         match action:
-            case ApplyChild() | CreateEngine():
+            case ApplyChild():
                 return self._cluster.apply(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN, force=True)
+            case CreateEngine():
+                return self._cluster.create(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN)
             case DeleteEngine():
                 return self._cluster.delete(Ref(seam.POD, self._namespace, action.name), uid=action.uid)
             case MarkDraining():

@@ -7,7 +7,8 @@ from kvpool_api import labels
 from kvpool_operator.act import Actor
 from kvpool_operator.build.access import service_account
 from kvpool_operator.build.engine_pod import engine_pod
-from kvpool_operator.cluster.seam import Refused, Unavailable
+from kvpool_operator.cluster.local.manifests import ref_of
+from kvpool_operator.cluster.seam import AlreadyExists, NamespaceEnding, Refused, Unavailable
 from kvpool_operator.manifests import annotation, condition, name_of, rfc3339, uid_of
 from kvpool_operator.plan.actions import (
     ApplyChild,
@@ -50,6 +51,22 @@ async def test_an_engine_is_made_once_however_often_it_is_asked_for(cluster, act
         (done,) = await actor.perform([create()])
         assert done.refused is None
     assert len(cluster.pods()) == 1
+
+
+async def test_a_strangers_pod_under_an_engines_name_is_left_alone_and_told(cluster, actor):
+    wanted = create()
+    stranger = {**wanted.manifest, "metadata": {"name": wanted.name, "namespace": "default"}}
+    before = cluster.store.apply(stranger, manager="somebody", force=True)
+    (done,) = await actor.perform([wanted])
+    assert done.refused is not None
+    assert "already exists, and it is not this pool's: delete it" in done.refused
+    assert cluster.store.get(ref_of(stranger)) == before
+
+
+async def test_a_pod_of_that_name_that_went_meanwhile_is_no_refusal(cluster, actor):
+    cluster.refusing = lambda target: AlreadyExists("pods already exists") if isinstance(target, dict) else None
+    (done,) = await actor.perform([create()])
+    assert done.refused is None
 
 
 async def test_a_drain_is_marked_with_its_time_and_cleared_without_a_trace(cluster, actor):
@@ -107,16 +124,22 @@ async def test_a_cluster_that_cannot_answer_refuses_nothing(cluster, actor):
     assert len(cluster.pods()) == 1
 
 
+async def test_in_a_namespace_that_is_ending_nothing_is_a_fault_of_the_pool(cluster, actor):
+    cluster.refusing = lambda target: NamespaceEnding("because it is being terminated")
+    with pytest.raises(NamespaceEnding):
+        await actor.perform([create(0)])
+
+
 async def test_nothing_is_still_under_way_when_the_end_is_told(cluster, actor):
-    first, apply = create(0), cluster.apply
+    first, do_create = create(0), cluster.create
 
     async def slow_for_others(manifest, **how):
         if name_of(manifest) != first.name:
             for _ in range(20):
                 await asyncio.sleep(0)
-        return await apply(manifest, **how)
+        return await do_create(manifest, **how)
 
-    cluster.apply = slow_for_others
+    cluster.create = slow_for_others
     cluster.refusing = lambda target: Unavailable("down") if name_of(target) == first.name else None
     with pytest.raises(Unavailable):
         await actor.perform([first, create(1)])

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Change, Expired, Ref, Unavailable
+from kvpool_operator.cluster.seam import Change, Expired, Ref, Refused, Unavailable
 from kvpool_operator.manifests import name_of
 from kvpool_operator.watching import PoolNews, changes
 from store_cluster import StoreCluster
@@ -60,10 +60,36 @@ async def test_after_any_trouble_all_is_listed_anew():
         assert await heard(cluster, 2) == [("ADDED", "a"), ("ADDED", "a")]
 
 
+async def test_what_went_between_two_lists_is_told_as_gone():
+    cluster = Troubled()
+    for name in ("a", "b"):
+        await cluster.user_applies(name)
+    gone = cluster.pool("a")
+
+    async def delete_unseen():
+        cluster.watch_troubles = [None]
+        cluster.store.delete(Ref(seam.POOL, "default", "a"), uid=gone["metadata"]["uid"])
+
+    told = await heard(cluster, 4, during=delete_unseen)
+    assert told == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a"), ("ADDED", "b")]
+
+
+async def test_what_was_told_as_gone_is_not_told_again():
+    cluster = Troubled()
+    await cluster.user_applies("a")
+    uid = cluster.pool("a")["metadata"]["uid"]
+
+    async def delete_seen():
+        cluster.store.delete(Ref(seam.POOL, "default", "a"), uid=uid)
+        await cluster.user_applies("b")
+
+    assert await heard(cluster, 3, during=delete_seen) == [("ADDED", "a"), ("DELETED", "a"), ("ADDED", "b")]
+
+
 async def test_a_list_that_fails_is_tried_again():
     cluster = Troubled()
     await cluster.user_applies("a")
-    cluster.list_troubles = [Unavailable("down"), Unavailable("down")]
+    cluster.list_troubles = [Unavailable("down"), Unavailable("busy", retry_after_s=0.01), Refused("no such kind")]
     assert await heard(cluster, 1) == [("ADDED", "a")]
 
 

@@ -1,9 +1,10 @@
 """Where the API server is and who we are: by the Pod's service account, or by a kubeconfig."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from aiohttp import TraceConfig
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
@@ -19,13 +20,19 @@ class NoCredentials(Exception):
 
 @contextlib.asynccontextmanager
 async def connect(
-    kubeconfig: Path | None = None, context: str | None = None, *, pace: Pace | None = None
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    *,
+    pace: Pace | None = None,
+    trace_configs: Sequence[TraceConfig] = (),
 ) -> AsyncIterator[KubeCluster]:
     """A cluster by the service account of this Pod, or by `kubeconfig`; closed at the end. Raises NoCredentials.
 
+    `trace_configs` see each HTTP request.
     Tokens rotate: the service account's is read again each minute, and either kind when the API server refuses it.
     """
     configuration = Configuration()
+    configuration.trace_configs = list(trace_configs)
 
     async def load() -> None:
         if kubeconfig is None:
