@@ -14,7 +14,7 @@ from kvpool_api.wire import ADMIN_TOKEN_PATH, ROUTER_CONFIG_PATH
 from kvpool_router.app import run_router
 from kvpool_router.json_logs import log_as_json
 from kvpool_router.serve import listen
-from kvpool_router.settings import SettingsError, load_settings
+from kvpool_router.settings import SERVICE_ACCOUNT, SettingsError, load_settings
 
 EXIT_BAD_SETTINGS = 2
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Exit code: 0 after SIGTERM or SIGINT, 2 when the settings do not allow a start."""
     told = _parser().parse_args(arguments)
     try:
-        settings = load_settings(told.config, told.admin_token_file, env)
+        settings = load_settings(told.config, told.admin_token_file, env, told.service_account)
         sockets = listen(settings.http, "http"), listen(settings.admin, "admin")
     except SettingsError as error:
         sys.stderr.write(f"kvpool-router: {error}\n")
@@ -49,6 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(ADMIN_TOKEN_PATH),
         help="file with the token that guards the admin port (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--service-account",
+        type=Path,
+        default=SERVICE_ACCOUNT,
+        help="folder with the token and ca.crt for the cluster's API (default: %(default)s)",
     )
     return parser
 

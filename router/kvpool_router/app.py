@@ -29,7 +29,6 @@ from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.loading import LoadingTokenizer
-from kvpool_router.membership.file_impl import FileMembership
 from kvpool_router.membership.protocol import Membership
 from kvpool_router.metrics import RequestMetrics, WorkerMetrics
 from kvpool_router.pool import Pool
@@ -74,10 +73,9 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
         parts = await stack.enter_async_context(_parts(settings.config, session))
         tokenizer = LoadingTokenizer(EngineTokenizer(session, parts.ready_url, "the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, session, parts.ready_url)
-        membership = FileMembership(settings.membership_file)
         await stack.enter_async_context(_running(tokenizer.settle(chosen)))
-        following = await stack.enter_async_context(_running(_follow(membership, parts)))
-        yield _router(settings, parts, tokenizer, membership, following)
+        following = await stack.enter_async_context(_running(_follow(settings.membership, parts)))
+        yield _router(settings, parts, tokenizer, following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,6 @@ def _router(
     settings: Settings,
     parts: _Parts,
     tokenizer: LoadingTokenizer,
-    membership: Membership,
     following: asyncio.Task[None],
 ) -> Router:
     pool = parts.pool
@@ -136,7 +133,7 @@ def _router(
         pool.roster,
         parts.synced,
         lambda: tokenizer.settled,
-        lambda: membership.trouble,
+        lambda: settings.membership.trouble,
         time.monotonic,
         settings.config.sync_timeout_s,
     )

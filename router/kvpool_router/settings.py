@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kvpool_api.labels import engine_selector
 from kvpool_api.wire import ROUTER_ADMIN_PORT, ROUTER_HTTP_PORT, RouterConfig, TokenizerConfig
 from pydantic import ValidationError
 
+from kvpool_router.membership.file_impl import FileMembership
+from kvpool_router.membership.kube_impl import KubeMembership
+from kvpool_router.membership.pods_api import ApiServer, PodsApi
+from kvpool_router.membership.protocol import Membership
+
 SHUTDOWN_S = 30.0
+HTTPS_PORT = 443
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet mounts the service account's `token` and `ca.crt` in every Pod."""
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a cluster, NetworkPolicies say who may connect
 
 
@@ -32,15 +41,17 @@ class Settings:
     http: Address
     admin: Address
     admin_token: str
-    membership_file: Path
-    """A v1 PodList of the pool's engine Pods."""
+    membership: Membership
+    """Follows nothing before it is asked to."""
     tokenizer: TokenizerConfig
     shutdown_s: float = SHUTDOWN_S
     """How long streams may go on after SIGTERM."""
 
 
-def load_settings(config_file: Path, admin_token_file: Path, env: Mapping[str, str]) -> Settings:
-    """Reads the two files. Raises SettingsError."""
+def load_settings(
+    config_file: Path, admin_token_file: Path, env: Mapping[str, str], credentials: Path = SERVICE_ACCOUNT
+) -> Settings:
+    """Reads the two files. `credentials` is the service account's folder. Raises SettingsError."""
     config = _config(config_file)
     host = _listen_host(env.get("POD_IP"))
     return Settings(
@@ -49,7 +60,7 @@ def load_settings(config_file: Path, admin_token_file: Path, env: Mapping[str, s
         http=Address(host, _port(env, "KVPOOL_HTTP_PORT", ROUTER_HTTP_PORT)),
         admin=Address(host, _port(env, "KVPOOL_ADMIN_PORT", ROUTER_ADMIN_PORT)),
         admin_token=_token(admin_token_file),
-        membership_file=_membership_file(env),
+        membership=_membership(config, credentials, env),
         tokenizer=_tokenizer(config, env),
     )
 
@@ -84,14 +95,19 @@ def _text(path: Path, origin: str) -> str:
         raise SettingsError(f"{path} cannot be read ({error}); mount {origin} there.") from error
 
 
-def _membership_file(env: Mapping[str, str]) -> Path:
-    told = env.get("KVPOOL_MEMBERSHIP_FILE")
-    if not told:
+def _membership(config: RouterConfig, credentials: Path, env: Mapping[str, str]) -> Membership:
+    """The file that a local cluster names, else the API server that Kubernetes names to every Pod."""
+    file, host = env.get("KVPOOL_MEMBERSHIP_FILE"), env.get("KUBERNETES_SERVICE_HOST")
+    if file:
+        return FileMembership(Path(file))
+    if not host:
         raise SettingsError(
-            "KVPOOL_MEMBERSHIP_FILE is not set, and this release cannot watch Pods through the cluster's API;"
-            " set it to a file with a v1 PodList of the pool's engine Pods."
+            "KUBERNETES_SERVICE_HOST is not set, so this is no Pod of a cluster whose API tells the pool's engines;"
+            " set KVPOOL_MEMBERSHIP_FILE to a file with a v1 PodList of them."
         )
-    return Path(told)
+    port = _port(env, "KUBERNETES_SERVICE_PORT", HTTPS_PORT)
+    server = ApiServer(f"https://{f'[{host}]' if ':' in host else host}:{port}", credentials)
+    return KubeMembership(PodsApi(server, config.namespace, engine_selector(config.pool)))
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

@@ -12,11 +12,13 @@ from event_publisher import EventPublisher
 from eventually import eventually
 from kvpool_api.wire import RouterConfig, RouterState, TokenizerConfig, WorkerState
 from kvpool_router.app import open_router
+from kvpool_router.membership.file_impl import FileMembership
 from kvpool_router.serve import Server, listen
 from kvpool_router.settings import Address, Settings
 from pydantic import JsonValue
 
 TOKEN = "open sesame"
+PODS_FILE = "pods.json"
 
 
 @dataclass
@@ -62,7 +64,7 @@ def settings_for(folder: Path, **changes: object) -> Settings:
         http=Address("127.0.0.1", 0),
         admin=Address("127.0.0.1", 0),
         admin_token=TOKEN,
-        membership_file=folder / "pods.json",
+        membership=FileMembership(folder / PODS_FILE),
         tokenizer=TokenizerConfig(),
     )
 
@@ -92,7 +94,7 @@ async def running_router(folder: Path, **changes: object) -> AsyncIterator[Route
         serving(router.admin) as admin,
         aiohttp.ClientSession() as client,
     ):
-        yield RouterWorld(front, admin, settings.membership_file, client)
+        yield RouterWorld(front, admin, folder / PODS_FILE, client)
 
 
 def pod_of(

@@ -16,7 +16,7 @@ from kvpool_router.__main__ import main
 from kvpool_router.app import run_router
 from kvpool_router.serve import Server, listen, serve_until_told
 from kvpool_router.settings import Address, SettingsError
-from router_world import settings_for
+from router_world import PODS_FILE, settings_for
 
 LOOPBACK = Address("127.0.0.1", 0)
 
@@ -107,7 +107,7 @@ async def test_serving_ends_with_the_error_of_a_vital_task():
 
 async def test_a_router_runs_until_it_is_told_to_end(tmp_path):
     settings = settings_for(tmp_path)
-    write_pods(settings.membership_file)
+    write_pods(tmp_path / PODS_FILE)
     sockets = listen(LOOPBACK, "http"), listen(LOOPBACK, "admin")
     url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     running = asyncio.create_task(run_router(settings, sockets))
@@ -149,7 +149,7 @@ def test_the_process_serves_logs_as_json_and_ends_with_0_on_sigterm(process_file
 @pytest.fixture
 def process_files(tmp_path):
     settings = settings_for(tmp_path)
-    write_pods(settings.membership_file, engine_pod(ip="127.0.0.1", http_port=1, events_port=None, replay_port=None))
+    write_pods(tmp_path / PODS_FILE, engine_pod(ip="127.0.0.1", http_port=1, events_port=None, replay_port=None))
     (tmp_path / "router.json").write_text(settings.config.model_dump_json(by_alias=True))
     (tmp_path / "token").write_text("secret")
     public, admin = free_port(), free_port()
@@ -157,7 +157,7 @@ def process_files(tmp_path):
         "POD_IP": "127.0.0.1",
         "KVPOOL_HTTP_PORT": str(public),
         "KVPOOL_ADMIN_PORT": str(admin),
-        "KVPOOL_MEMBERSHIP_FILE": str(settings.membership_file),
+        "KVPOOL_MEMBERSHIP_FILE": str(tmp_path / PODS_FILE),
     }
     arguments = ["--config", str(tmp_path / "router.json"), "--admin-token-file", str(tmp_path / "token")]
     return arguments, env, public

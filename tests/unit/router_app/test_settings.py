@@ -1,7 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 from kvpool_api.wire import TokenizerConfig
+from kvpool_router.membership.file_impl import FileMembership
+from kvpool_router.membership.kube_impl import KubeMembership
+from kvpool_router.membership.pods_api import ApiServer
 from kvpool_router.settings import Address, Settings, SettingsError, load_settings
 
 CONFIG = {
@@ -44,6 +48,23 @@ def test_a_tokenizer_folder_in_the_environment_overrides_the_configuration(load)
     assert load(KVPOOL_TOKENIZER_PATH="/tok").tokenizer == TokenizerConfig(path="/tok")
 
 
+def test_a_file_wins_over_the_clusters_api(load):
+    assert isinstance(load(KUBERNETES_SERVICE_HOST="10.96.0.1").membership, FileMembership)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("10.96.0.1", {"KUBERNETES_SERVICE_PORT": "6443"}, "https://10.96.0.1:6443"),
+        ("fd00::1", {}, "https://[fd00::1]:443"),
+    ],
+)
+def test_without_a_file_the_pods_are_followed_at_the_api_server_that_every_pod_is_told(load, host, port, url):
+    membership = load(KVPOOL_MEMBERSHIP_FILE="", KUBERNETES_SERVICE_HOST=host, **port).membership
+    assert isinstance(membership, KubeMembership)
+    assert membership.server == ApiServer(url, Path("/var/run/secrets/kubernetes.io/serviceaccount"))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -52,7 +73,11 @@ def test_a_tokenizer_folder_in_the_environment_overrides_the_configuration(load)
         ({"config": {**CONFIG, "colour": "red"}}, "colour: "),
         ({"token": None}, "mount the pool's Secret <pool>-admin"),
         ({"token": " \n"}, "is empty"),
-        ({"KVPOOL_MEMBERSHIP_FILE": ""}, "KVPOOL_MEMBERSHIP_FILE is not set"),
+        ({"KVPOOL_MEMBERSHIP_FILE": ""}, "KUBERNETES_SERVICE_HOST is not set"),
+        (
+            {"KVPOOL_MEMBERSHIP_FILE": "", "KUBERNETES_SERVICE_HOST": "h", "KUBERNETES_SERVICE_PORT": "x"},
+            "KUBERNETES_SERVICE_PORT is 'x'",
+        ),
         ({"KVPOOL_HTTP_PORT": "http"}, "KVPOOL_HTTP_PORT is 'http'"),
         ({"KVPOOL_ADMIN_PORT": "65536"}, "KVPOOL_ADMIN_PORT is '65536'"),
         ({"POD_IP": "pod"}, "POD_IP is 'pod'"),
