@@ -61,3 +61,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except NodeFailure as failure:
         raise SystemExit(str(failure)) from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; nothing was left half started") from None

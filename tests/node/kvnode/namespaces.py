@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from kvnode import programs
@@ -25,12 +24,17 @@ def start_init(node: Node, bin_folder: Path) -> int:
 
 
 def runs(pid: int) -> bool:
-    return bool(_argv(pid))
+    """By its state: its command line is empty for a moment while it becomes another program."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def init_pid(node: Node) -> int | None:
     """The pid, as the machine counts, of the node's first process; None when there is no node."""
-    return next((pid for pid, argv in _started_by_us(node) if Path(argv[0]).name != "unshare"), None)
+    return next((pid for pid in _started_by_us(node) if _pid_namespace(pid) not in ("", _our_pid_namespace())), None)
 
 
 def pids_of(node: Node, program: str) -> list[int]:
@@ -38,29 +42,34 @@ def pids_of(node: Node, program: str) -> list[int]:
     init = init_pid(node)
     if init is None:
         return []
-    inside = os.readlink(f"/proc/{init}/ns/pid")
-    return [pid for pid in _pids() if _link(pid, "ns/pid") == inside and Path(_link(pid, "exe")).name == program]
+    inside = _pid_namespace(init)
+    return [pid for pid in _pids() if _pid_namespace(pid) == inside != "" and Path(_link(pid, "exe")).name == program]
 
 
 def kill_all(node: Node, deadline_s: float = 20) -> None:
     """Kills the first process, and so all; returns once the kernel has finished with them. Errors: NodeFailure."""
-    namespaces = set()
-    for pid, argv in _started_by_us(node):
-        if Path(argv[0]).name != "unshare":
-            namespaces.add(_link(pid, "ns/pid"))
+    pids = _started_by_us(node)
+    theirs = {_pid_namespace(pid) for pid in pids} - {"", _our_pid_namespace()}
+    for pid in pids:
         _kill(pid)
     end = time.monotonic() + deadline_s
-    while any(_link(pid, "ns/pid") in namespaces for pid in _pids()):
+    while any(_pid_namespace(pid) in theirs for pid in _pids()):
         if time.monotonic() > end:
             raise NodeFailure(f"processes of node {node.name} do not end within {deadline_s:.0f} s of being killed")
         time.sleep(0.02)
 
 
-def _started_by_us(node: Node) -> Iterator[tuple[int, list[str]]]:
-    for pid in _pids():
-        argv = _argv(pid)
-        if argv[-4:-1] == ["-m", INIT, node.name] and argv[0] != "nsenter":
-            yield pid, argv
+def _started_by_us(node: Node) -> list[int]:
+    """The node's first process, and those outside that became it or wait for it."""
+    return [pid for pid in _pids() if _argv(pid)[-4:-1] == ["-m", INIT, node.name]]
+
+
+def _pid_namespace(pid: int) -> str:
+    return _link(pid, "ns/pid")
+
+
+def _our_pid_namespace() -> str:
+    return _pid_namespace(os.getpid())
 
 
 def _argv(pid: int) -> list[str]:
