@@ -30,8 +30,8 @@ cluster-down: ## Stop it; nothing of it is left
 	$(KVNODE) down
 KVNODE = PYTHONPATH=tests/node $(PYTHON) -m kvnode
 
-images: $(VENV)/runtime ## Build the images; REGISTRY=registry.example/team pushes them there (docker, podman or buildah)
-	$(PY) deploy/images/build.py --registry "$(REGISTRY)"
+images: ## Build the images; REGISTRY=registry.example/team pushes them there (docker, podman or buildah)
+	$(PYTHON) deploy/images/build.py --registry "$(REGISTRY)"
 REGISTRY ?=
 
 generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml, and the Helm chart's copies
