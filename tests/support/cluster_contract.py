@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Change, Cluster, Conflict, Expired, NotFound, Ref, Refused
+from kvpool_operator.cluster.seam import (
+    AlreadyExists,
+    Change,
+    Cluster,
+    Expired,
+    FieldConflict,
+    NotFound,
+    Ref,
+    Refused,
+    Stale,
+)
 
 Forget = Callable[[str], Awaitable[None]]
 DEADLINE_S = 30
@@ -136,7 +146,7 @@ class ClusterContract:
         self, cluster: Cluster, namespace: str
     ):
         await cluster.apply(config_map("a", namespace, data={"x": "1"}), manager="first", force=False)
-        with pytest.raises(Conflict, match=r'(?s)1 conflict.*"first".*\.data\.x'):
+        with pytest.raises(FieldConflict, match=r'(?s)1 conflict.*"first".*\.data\.x'):
             await cluster.apply(config_map("a", namespace, data={"x": "2"}), manager="second", force=False)
         kept: Any = await cluster.get(Ref(seam.CONFIG_MAP, namespace, "a"))
         assert kept["data"] == {"x": "1"}
@@ -145,7 +155,7 @@ class ClusterContract:
         await cluster.apply(config_map("a", namespace, data={"x": "1"}), manager="first", force=False)
         taken: Any = await cluster.apply(config_map("a", namespace, data={"x": "2"}), manager="second", force=True)
         assert taken["data"] == {"x": "2"}
-        with pytest.raises(Conflict, match="second"):
+        with pytest.raises(FieldConflict, match="second"):
             await cluster.apply(config_map("a", namespace, data={"x": "1"}), manager="first", force=False)
 
     async def test_equal_values_are_owned_together_until_both_let_go(self, cluster: Cluster, namespace: str):
@@ -167,8 +177,41 @@ class ClusterContract:
 
     async def test_a_uid_in_an_apply_is_a_precondition(self, cluster: Cluster, namespace: str):
         await cluster.apply(config_map("a", namespace), manager="m", force=False)
-        with pytest.raises(Conflict):
-            await cluster.apply(config_map("a", namespace, uid="another"), manager="m", force=True)
+        for name in ("a", "gone"):
+            with pytest.raises(Stale):
+                await cluster.apply(config_map(name, namespace, uid="another"), manager="m", force=True)
+        with pytest.raises(NotFound):
+            await cluster.get(Ref(seam.CONFIG_MAP, namespace, "gone"))
+
+    async def test_a_mark_goes_with_an_apply_that_leaves_it_out_and_nothing_else_does(
+        self, cluster: Cluster, namespace: str
+    ):
+        mine = config_map("a", namespace, data={"x": "1"}, annotations={"mine": "1"})
+        made: Any = await cluster.apply(mine, manager="m", force=True)
+        uid = made["metadata"]["uid"]
+        for told in ({"mark": "set"}, {}):
+            marked = config_map("a", namespace, uid=uid, annotations=told)
+            seen: Any = await cluster.apply(marked, manager="marks", force=True)
+            assert seen["metadata"]["annotations"] == {"mine": "1", **told}
+        assert seen["data"] == {"x": "1"}
+
+    async def test_create_makes_what_is_not_there_and_leaves_alone_what_is(self, cluster: Cluster, namespace: str):
+        made: Any = await cluster.create(config_map("a", namespace, data={"x": "1"}), manager="m")
+        assert made["data"] == {"x": "1"}
+        with pytest.raises(AlreadyExists, match='"a" already exists'):
+            await cluster.create(config_map("a", namespace, data={"x": "2"}), manager="m")
+        assert await cluster.get(ref(made)) == made
+        with pytest.raises(Refused, match=r"spec\.replicas"):
+            await cluster.create(pool("p", namespace, replicas=-1), manager="m")
+
+    async def test_create_does_not_join_what_is_on_its_way_out(self, cluster: Cluster, namespace: str):
+        kept = config_map("a", namespace, finalizers=["kvpool.dev/test"])
+        made: Any = await cluster.create(kept, manager="m")
+        await cluster.delete(ref(made), uid=made["metadata"]["uid"])
+        ending: Any = await cluster.get(ref(made))
+        assert ending["metadata"]["deletionTimestamp"]
+        with pytest.raises(AlreadyExists):
+            await cluster.create(config_map("a", namespace), manager="m")
 
     # lists
 
@@ -205,7 +248,7 @@ class ClusterContract:
         await cluster.apply(made_with("a", "b"), manager="us", force=False)
         changed: Any = await cluster.apply(made_with("b"), manager="us", force=False)
         assert changed["spec"]["template"]["spec"]["containers"][0]["args"] == ["b"]
-        with pytest.raises(Conflict, match=r'containers\[name="main"\]\.args'):
+        with pytest.raises(FieldConflict, match=r'containers\[name="main"\]\.args'):
             await cluster.apply(made_with("c"), manager="them", force=False)
 
     # generation and status
@@ -269,6 +312,14 @@ class ClusterContract:
             await cluster.apply(pool("p", namespace, replicas=-1), manager="m", force=False)
         with pytest.raises(NotFound):
             await cluster.get(Ref(seam.POOL, namespace, "p"))
+
+    async def test_a_field_that_nobody_knows_is_refused_and_not_lost(self, cluster: Cluster, namespace: str):
+        with pytest.raises(Refused, match="nonsense"):
+            await cluster.apply(pool("p", namespace, nonsense=1), manager="m", force=False)
+        await cluster.apply(pool("p", namespace), manager="m", force=False)
+        unknown = pool("p", namespace) | {"status": {"nonsense": 1}}
+        with pytest.raises(Refused, match="nonsense"):
+            await cluster.apply(unknown, manager="s", force=True, subresource="status")
 
     async def test_the_models_name_cannot_change(self, cluster: Cluster, namespace: str):
         await cluster.apply(pool("p", namespace), manager="m", force=False)
