@@ -30,6 +30,8 @@ ROUTER_CONTAINER = "router"
 FIELD_MANAGER_CHILDREN = "kvpool-operator"
 FIELD_MANAGER_STATUS = "kvpool-operator-status"
 FIELD_MANAGER_DRAIN = "kvpool-operator-drain"
+FIELD_MANAGER_GATE = "kvpool-operator-gate"
+FIELD_MANAGER_EVENTS = "kvpool-operator-events"
 
 
 def engine_selector(pool: str) -> dict[str, str]:

@@ -122,7 +122,7 @@ class Actor:
             "lastTransitionTime": rfc3339(self._clock()),
         }
         manifest: Manifest = {**self._pod(action.name, action.uid), "status": {"conditions": [passed]}}
-        return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_STATUS, force=True, subresource="status")
+        return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_GATE, force=True, subresource="status")
 
     def _pod(self, name: str, uid: str) -> Manifest:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": self._metadata(name, uid)}

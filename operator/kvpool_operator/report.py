@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from kvpool_api.conditions import Condition, ConditionType, Reason
-from kvpool_api.labels import FIELD_MANAGER_STATUS
+from kvpool_api.labels import FIELD_MANAGER_EVENTS, FIELD_MANAGER_STATUS
 from kvpool_api.manifest import Manifest, as_text, at
 from kvpool_api.meta import API_VERSION, POOL_KIND
 from kvpool_api.pool import ObjectMeta
@@ -81,7 +81,7 @@ async def _tell(cluster: Cluster, pool: ObjectMeta, reason: Reason, *, warning: 
     ref = Ref(seam.EVENT, pool.namespace, as_text(at(told, ("metadata", "name"))))
     with contextlib.suppress(NotFound):
         told = again(told, await cluster.get(ref))
-    await cluster.apply(told, manager=FIELD_MANAGER_STATUS, force=True)
+    await cluster.apply(told, manager=FIELD_MANAGER_EVENTS, force=True)
 
 
 def event(pool: ObjectMeta, reason: Reason, *, warning: bool, now: float) -> Manifest:

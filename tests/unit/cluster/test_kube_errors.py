@@ -84,6 +84,11 @@ def test_a_quota_and_a_policy_are_no_lack_of_permission():
         assert str(found) == words
 
 
+def test_a_quota_that_is_not_counted_yet_only_has_to_wait():
+    words = 'pods "p" is forbidden: status unknown for quota: few, resources: pods'
+    assert type(error(403, words, reason="Forbidden")) is NotNow
+
+
 @pytest.mark.parametrize(
     ("header", "details", "wait_s"),
     [

@@ -87,6 +87,14 @@ async def test_the_gate_is_passed_beside_what_the_kubelet_writes(cluster, actor)
     assert (gate["status"], gate["reason"], gate["message"]) == ("True", WHY.code, WHY.message)
 
 
+async def test_each_concern_has_a_field_manager_of_its_own(cluster, actor):
+    who = await made(cluster, actor)
+    await actor.perform([MarkDraining(*who, WHY), SetRoutable(*who, WHY)])
+    managers = {(each["manager"], each.get("subresource")) for each in cluster.pods()[0]["metadata"]["managedFields"]}
+    drain, gate = ("kvpool-operator-drain", None), ("kvpool-operator-gate", "status")
+    assert managers == {("kvpool-operator", None), drain, gate}
+
+
 async def test_an_engine_is_deleted_with_its_own_grace_period(cluster, actor):
     who = await made(cluster, actor)
     await actor.perform([DeleteEngine(*who, WHY)])

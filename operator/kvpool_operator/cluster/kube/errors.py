@@ -98,6 +98,8 @@ def _conflict(said: Manifest, words: str) -> Conflict:
 def _forbidden(said: Manifest, words: str) -> ClusterError:
     if "NamespaceTerminating" in _causes(said):
         return NamespaceEnding(words)
+    if "status unknown for quota" in words:
+        return NotNow(words)  # a new quota is not counted yet
     found = _RBAC.search(words)
     if found is None:
         return Refused(words)
