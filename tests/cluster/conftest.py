@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def admin() -> Kubectl:
-    """kubectl in namespace `default`."""
+    """kubectl in no namespace of its own: `default`, or what a manifest says."""
     return from_environment()
 
 

@@ -23,7 +23,8 @@ class Refused(AssertionError):
 class Kubectl:
     program: str
     kubeconfig: Path
-    namespace: str = "default"
+    namespace: str = ""
+    """Empty: what kubectl takes by itself, and manifests may say their own."""
 
     def __call__(self, *words: str, stdin: str | None = None, timeout_s: float = 60) -> str:
         argv = self.argv(*words)
@@ -33,7 +34,8 @@ class Kubectl:
         return done.stdout
 
     def argv(self, *words: str) -> list[str]:
-        return [self.program, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *words]
+        there = ("--namespace", self.namespace) if self.namespace else ()
+        return [self.program, "--kubeconfig", str(self.kubeconfig), *there, *words]
 
     def get(self, *words: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("get", "--output", "json", *words))
