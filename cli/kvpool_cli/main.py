@@ -3,15 +3,20 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from kvpool_cli.bench.options import LoadOptions, ReportOptions, SharedPrefixOptions, TargetOptions, TraceOptions
 from kvpool_cli.errors import INTERRUPTED, UserError
 from kvpool_cli.option_groups import SectionedCommand, grouped
-from kvpool_cli.run_folder_option import RunFolder
+from kvpool_cli.place_options import PlaceOptions, PoolArgument, ReadOptions, RequestOptions
 from kvpool_cli.up.options import RunOptions, ShowOptions
+
+if TYPE_CHECKING:
+    from kvpool_cli.places import Place
+
+PLUGIN = "kubectl-kvpool"
 
 app = typer.Typer(
     name="kvpool",
@@ -28,6 +33,7 @@ app = typer.Typer(
       kvpool up examples/conversation.yaml
       kvpool status                           (in another terminal)
       kvpool bench --rate 5 --seconds 20
+      kvpool explain
     """,
 )
 
@@ -74,21 +80,32 @@ def up(run: RunOptions, show: ShowOptions) -> None:
     raise typer.Exit(up(options))
 
 
-@app.command(cls=SectionedCommand, short_help="Say how the pools that run here are doing, and why.")
-def status(
-    pool: Annotated[
-        str | None,
-        typer.Argument(metavar="POOL", help="The name of one pool; without it, all.", show_default=False),
-    ] = None,
-    run_folder: RunFolder = None,
-) -> None:
-    """Say how the pools that `kvpool up` runs here are doing, and why.
+@app.command(cls=SectionedCommand, short_help="Say how pools are doing, and why.")
+@grouped
+def status(pool: PoolArgument, read: ReadOptions, where: PlaceOptions) -> None:
+    """Say how pools are doing, and why: those that `kvpool up` runs here, or those of a cluster.
 
-    Exit 0: all are ready. 1: one is not. 2: there is none.
+    Exit 0: all are ready. 1: one is not, or the cluster does not answer. 2: there is none.
     """
     from kvpool_cli.status import status
 
-    raise typer.Exit(status(pool, _given(run_folder)))
+    raise typer.Exit(status(pool.pool, _place(where), as_json=read.as_json))
+
+
+@app.command(cls=SectionedCommand, short_help="Say why requests went to the engines they went to.")
+@grouped
+def explain(request: RequestOptions, read: ReadOptions, where: PlaceOptions) -> None:
+    """Say why requests went to the engines they went to.
+
+    For each request: what every engine was expected to cost (in milliseconds of delay to it and to others), what of
+    its prompt was cached there, which engine was chosen, and how it turned out.
+
+    Exit 0: told. 1: no such request is remembered, or no router answers. 2: there is no such pool.
+    """
+    from kvpool_cli.explain import Asked, explain
+
+    asked = Asked(request.request, request.pool, request.last, read.as_json)
+    raise typer.Exit(explain(asked, _place(where)))
 
 
 @app.command(cls=SectionedCommand, short_help="Send load to a pool and report hit rate, latency and errors.")
@@ -135,6 +152,17 @@ def _print_version() -> None:
     typer.echo(f"kvpool {version('kvpool')}")
 
 
+def _place(options: PlaceOptions) -> "Place":
+    from kvpool_cli.places import place
+
+    return place(options, os.environ, os.getuid(), is_plugin=_is_plugin())
+
+
+def _is_plugin() -> bool:
+    """Plugins are run by their own name."""
+    return Path(sys.argv[0]).name == PLUGIN
+
+
 def _given(run_folder: Path | None) -> Path:
     """The folder, or the user's own: the same one in every terminal."""
     from tempfile import gettempdir
@@ -146,7 +174,7 @@ def _given(run_folder: Path | None) -> Path:
 
 def run() -> NoReturn:
     """Entry point: every error of a user becomes one line and an exit code."""
-    name = "kubectl kvpool" if Path(sys.argv[0]).name == "kubectl-kvpool" else "kvpool"
+    name = "kubectl kvpool" if _is_plugin() else "kvpool"
     try:
         app(prog_name=name)
     except UserError as error:

@@ -18,14 +18,16 @@ class RouterFacts:
     trouble: str | None = None
 
 
-async def read_router(session: aiohttp.ClientSession, admin_url: str, token: str) -> RouterFacts:
-    """The router's state and its last decisions. Never raises for what the router does."""
+async def read_router(
+    session: aiohttp.ClientSession, admin_url: str, token: str, limit: int = LAST_DECISIONS
+) -> RouterFacts:
+    """The router's state and its last decisions, newest first. Never raises for what the router does."""
     headers = {"X-Kvpool-Token": token}
     try:
         async with session.get(f"{admin_url}/state", headers=headers) as answer:
             answer.raise_for_status()
             state = RouterState.model_validate_json(await answer.read())
-        async with session.get(f"{admin_url}/decisions?limit={LAST_DECISIONS}", headers=headers) as answer:
+        async with session.get(f"{admin_url}/decisions?limit={limit}", headers=headers) as answer:
             answer.raise_for_status()
             decisions = Decisions.model_validate_json(await answer.read()).decisions
     except (aiohttp.ClientError, TimeoutError, ValidationError) as error:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from kvpool_cli import main
 from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.explain import Asked
 
 
 def run(monkeypatch, *words, name="kvpool"):
@@ -28,7 +29,7 @@ def test_help_and_version_need_nothing_but_the_command_line(monkeypatch, capsys)
     assert all(word in shown for word in ("up", "status", "bench", "crd", f"kvpool {version('kvpool')}"))
 
 
-@pytest.mark.parametrize("command", ["", "up", "status", "bench", "crd", "version"])
+@pytest.mark.parametrize("command", ["", "up", "status", "explain", "bench", "crd", "version"])
 def test_every_option_and_command_is_explained_in_help_of_80_columns(monkeypatch, capsys, command):
     assert run(monkeypatch, *command.split(), "--help") == 0
     shown = capsys.readouterr().out
@@ -41,10 +42,11 @@ def test_every_option_and_command_is_explained_in_help_of_80_columns(monkeypatch
 def test_help_imports_what_tells_options_and_nothing_that_runs_a_subcommand():
     program = (
         "import sys, kvpool_cli.main as m; print([n for n in sys.modules "
-        "if n.startswith(('kvpool_', 'aiohttp', 'pydantic', 'yaml', 'rich.'))])"
+        "if n.startswith(('kvpool_', 'aiohttp', 'kubernetes', 'pydantic', 'yaml', 'rich.'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     light = {"", ".main", ".errors", ".option_groups", ".bench", ".bench.options", ".bench.workload"} | {
+        ".place_options",
         ".run_folder_option",
         ".up",
         ".up.options",
@@ -125,6 +127,24 @@ def test_up_options_reach_the_command_and_its_exit_code_comes_back(monkeypatch, 
 def test_status_without_a_pool_is_exit_2(monkeypatch, capsys, tmp_path):
     assert run(monkeypatch, "status", "--run-folder", tmp_path) == 2
     assert "kvpool up FILE" in capsys.readouterr().err
+
+
+def test_the_plugin_of_kubectl_looks_into_the_cluster_whatever_runs_here(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    for words in (["status"], ["explain"]):
+        assert run(monkeypatch, *words, name="kubectl-kvpool") == 2
+        assert capsys.readouterr().err.startswith(
+            f"kubectl kvpool: kubeconfig {tmp_path / 'none'}: there is no such file"
+        )
+
+
+def test_explain_options_reach_the_command(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("kvpool_cli.explain.explain", lambda asked, place: seen.append(asked) or 0)
+    folder = ("--run-folder", tmp_path)
+    assert run(monkeypatch, "explain", "abc", "--pool", "qwen", "--json", *folder) == 0
+    assert run(monkeypatch, "explain", "--last", 20, *folder) == 0
+    assert seen == [Asked("abc", "qwen", 5, as_json=True), Asked(None, None, 20)]
 
 
 def test_crd_prints_what_kubectl_takes(monkeypatch, capsys):

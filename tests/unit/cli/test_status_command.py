@@ -1,17 +1,30 @@
 import asyncio
+import json
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from aiohttp import web
+from kvpool_cli import status as command
 from kvpool_cli.engine_pods import EnginePod
 from kvpool_cli.errors import UserError
+from kvpool_cli.found import Found, FoundPool
+from kvpool_cli.found_here import found_here
+from kvpool_cli.router_facts import RouterFacts
 from kvpool_cli.runs import RunFolder
-from kvpool_cli.status import status
 from pool_facts import READY, condition, facts, pool, worker
 from run_records import record
 
 GIVEN = "given"
+
+
+def status(pool, run_folder, **told):
+    return command.status(pool, partial(found_here_in, run_folder), **told)
+
+
+async def found_here_in(run_folder, pool, decisions):
+    return await found_here(pool, run_folder, decisions)
 
 
 @contextmanager
@@ -129,6 +142,28 @@ def test_a_killed_run_is_named_beside_the_pools_that_run(tmp_path, capsys):
 
 def test_what_has_not_been_looked_at_for_long_says_so(tmp_path, capsys, monkeypatch):
     recorded(tmp_path, pool(READY))
-    monkeypatch.setattr("kvpool_cli.status.FRESH_S", -1.0)
+    monkeypatch.setattr("kvpool_cli.found_here.FRESH_S", -1.0)
     status(None, tmp_path)
     assert f"are 0 s old: process {record().pid} has not looked since" in capsys.readouterr().out
+
+
+def test_json_says_what_the_table_says(tmp_path, capsys):
+    with admin_endpoint(facts(worker()).state) as url:
+        recorded(tmp_path, pool(READY), url)
+        assert status(None, tmp_path, as_json=True) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["namespace"], told["ready"], told["standing"]) == ("qwen", "default", True, "ready")
+    assert (told["workers"][0]["name"], told["workers"][0]["blocks"], told["notes"]) == ("qwen-1-0", 1234, [])
+    assert told["served"]["hit_percent"] == 60.0
+
+
+def test_a_note_that_the_causes_tell_already_is_not_told_twice(capsys):
+    silent = RouterFacts(trouble="the router is silent")
+
+    async def place(pool_name, decisions):
+        return Found((FoundPool(pool(READY), {}, silent, notes=("the router is silent", "and more")),))
+
+    assert command.status(None, place) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("the router is silent") == 1
+    assert "and more" in shown

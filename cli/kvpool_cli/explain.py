@@ -1,0 +1,62 @@
+"""`kvpool explain`: why requests went where they went, from what the pool's routers remember of them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvpool_api.wire import Decision
+
+from kvpool_cli.errors import FAILED, UserError
+from kvpool_cli.explain_table import explained
+from kvpool_cli.found import Found, FoundPool
+from kvpool_cli.places import Place
+from kvpool_cli.render import console
+
+MOST_DECISIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request by its id (or how that begins), or the last few of a pool."""
+
+    request: str | None
+    pool: str | None
+    last: int
+    as_json: bool = False
+
+
+def explain(asked: Asked, place: Place) -> int:
+    """Prints the decisions. Raises UserError: no such request, no router that answers."""
+    found = asyncio.run(place(asked.pool, asked.last if asked.request is None else MOST_DECISIONS))
+    told = [(pool, _chosen(pool, asked)) for pool in found.pools]
+    if not any(decisions for _, decisions in told):
+        raise UserError(_nothing(found, asked), exit_code=FAILED)
+    if asked.as_json:
+        answers = [d.model_dump(mode="json", by_alias=True) for _, decisions in told for d in decisions]
+        console().print_json(data=answers)
+        return 0
+    out = console()
+    for pool, decisions in told:
+        if decisions:
+            out.print(*explained(pool.pool.metadata.name, decisions, whole=asked.request is not None), sep="\n")
+    return 0
+
+
+def _chosen(pool: FoundPool, asked: Asked) -> Sequence[Decision]:
+    if asked.request is None:
+        return pool.facts.decisions[: asked.last]
+    exact = [decision for decision in pool.facts.decisions if decision.request_id == asked.request]
+    return exact or [each for each in pool.facts.decisions if each.request_id.startswith(asked.request)]
+
+
+def _nothing(found: Found, asked: Asked) -> str:
+    names = ", ".join(pool.pool.metadata.name for pool in found.pools)
+    if troubles := [pool.facts.trouble for pool in found.pools if pool.facts.trouble and pool.facts.state is None]:
+        return "; ".join(troubles)
+    if asked.request is None:
+        return f"the routers of {names} have placed no request since they started"
+    kept = sum(len(pool.facts.decisions) for pool in found.pools)
+    return (
+        f"no request {asked.request} is among the {kept} that the routers of {names} remember; "
+        "its id is the header x-request-id of its answer, and the oldest are forgotten first"
+    )

@@ -1,0 +1,68 @@
+"""Where to look for pools: on this machine or in a cluster, by what was told and what there is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Protocol
+
+from kvpool_cli.errors import UserError
+from kvpool_cli.found import Found
+from kvpool_cli.found_here import found_here
+from kvpool_cli.option_groups import flags_given
+from kvpool_cli.place_options import PlaceOptions
+from kvpool_cli.run_place import default_run_folder
+from kvpool_cli.runs import left_behind, running
+
+
+class Place(Protocol):
+    """Finds one pool by name, or all, with so many of its routers' last decisions. Raises UserError."""
+
+    async def __call__(self, pool: str | None, decisions: int) -> Found: ...
+
+
+def place(options: PlaceOptions, env: Mapping[str, str], user: int, *, is_plugin: bool) -> Place:
+    """What was told decides; else, as a plugin of kubectl, the cluster; else this machine where pools run; else what
+    there is: a kubeconfig, or nothing. Raises UserError.
+    """
+    told = [flag for flag in flags_given(options) if flag != "--run-folder"]
+    if told and options.run_folder and not env.get("KVPOOL_RUN_FOLDER"):
+        raise UserError(f"--run-folder is a place on this machine and {told[0]} one in a cluster; leave one out")
+    if told:
+        return _in_cluster(options, env)
+    if options.run_folder:
+        return _here(options.run_folder)
+    if is_plugin:
+        return _in_cluster(options, env)
+    folder = default_run_folder(env, Path(gettempdir()), user)
+    if running(folder) or left_behind(folder) or not _is_there(kubeconfig(options, env)):
+        return _here(folder)
+    return _in_cluster(options, env)
+
+
+def kubeconfig(options: PlaceOptions, env: Mapping[str, str]) -> Path:
+    """A path, or several joined by colons, as KUBECONFIG has them."""
+    home = Path(env.get("HOME") or Path.home())
+    return options.kubeconfig or Path(env.get("KUBECONFIG") or home / ".kube" / "config")
+
+
+def _is_there(paths: Path) -> bool:
+    return any(Path(each).is_file() for each in str(paths).split(":"))
+
+
+def _here(folder: Path) -> Place:
+    async def find(pool: str | None, decisions: int) -> Found:
+        return await found_here(pool, folder, decisions)
+
+    return find
+
+
+def _in_cluster(options: PlaceOptions, env: Mapping[str, str]) -> Place:
+    from kvpool_cli.kubectl_access import access
+    from kvpool_cli.kubectl_pools import found_in_cluster
+
+    told = access(kubeconfig(options, env), options.context, options.namespace)
+
+    async def find(pool: str | None, decisions: int) -> Found:
+        return await found_in_cluster(pool, told, decisions)
+
+    return find
