@@ -50,9 +50,7 @@ def chosen(name: str | None) -> Tool:
     found = next((tool for tool in asked if tool.works()), None)
     if found is None:
         names = " or ".join(tool.name for tool in asked)
-        raise BuildFailure(
-            f"no images are built: {names} is needed, and none works here; install one (docker: start it)"
-        )
+        raise BuildFailure(f"no images are built: {names} is needed and none works here; install one, or start docker")
     return found
 
 
@@ -62,6 +60,9 @@ def version() -> str:
 
 
 def revision() -> str:
+    """The commit that is checked out; `unknown` where there is no git or no repository."""
+    if shutil.which("git") is None:
+        return "unknown"
     argv = ["git", "rev-parse", "HEAD"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - constant
     return done.stdout.strip() if done.returncode == 0 else "unknown"
