@@ -32,6 +32,7 @@ from kvpool_operator.routers import HttpRouterAdmin, RouterAdmin
 from kvpool_operator.settings import Settings
 from kvpool_operator.status import status_of, status_of_unreadable
 from kvpool_operator.status.cache import facts_due_at
+from kvpool_operator.status.causes import waits_without_a_word
 from kvpool_operator.watching import PoolNews, changes
 
 LOG = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def _next_looks(
         yield now + (settings.refused_retry_s if refused else settings.settle_s)
     if any(each.type == ConditionType.KV_EVENTS_FLOWING and each.status == "False" for each in status.conditions):
         yield now + settings.doubt_interval_s
+    if any(waits_without_a_word(engine.pod) for engine in seen.engines):
+        yield now + settings.mount_interval_s
     facts = facts_due_at(seen, status.cache, settings, now)
     if facts is not None:
         yield facts

@@ -34,7 +34,7 @@ from kvpool_operator.manifests import (
 from kvpool_operator.observed import ChildKey, Engine, Observed, Router
 from kvpool_operator.routers import RouterAdmin, RouterSilent
 from kvpool_operator.settings import Settings
-from kvpool_operator.status.causes import engine_log_is_needed
+from kvpool_operator.status.causes import engine_log_is_needed, waits_without_a_word
 
 LOG_LINES = 2000
 """VLLM tells one failure in each of its processes; the root cause is the first of these tracebacks."""
@@ -58,7 +58,7 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
         _children(cluster, pool, settings),
         _token(cluster, pool),
     )
-    engines = await asyncio.gather(*(_with_log(cluster, namespace, engine_of(pod)) for pod in engine_pods.items))
+    engines = await asyncio.gather(*(_with_words(cluster, namespace, engine_of(pod)) for pod in engine_pods.items))
     alive = [pod for pod in router_pods.items if not has_ended(pod)]
     return Observed(
         pool=pool,
@@ -147,13 +147,16 @@ def _lost_contact(pod: Manifest) -> bool:
     return ready.get("status") == "Unknown" or (taken_away and is_true(pod, "ContainersReady"))
 
 
-async def _with_log(cluster: Cluster, namespace: str, engine: Engine) -> Engine:
-    """With the log of a crash whose cause the Pod's status does not hold: its 2 KiB end amid vLLM's last traceback."""
-    if not engine_log_is_needed(engine.pod):
-        return engine
+async def _with_words(cluster: Cluster, namespace: str, engine: Engine) -> Engine:
+    """With what the Pod's status does not hold: the log of a crash (its 2 KiB end amid vLLM's last traceback), or the
+    Event that tells what a container waits for.
+    """
     ref = Ref(seam.POD, namespace, engine.name)
-    with contextlib.suppress(ClusterError):  # a log that cannot be had must not stop the loop
-        return replace(engine, log=await cluster.ended_log(ref, container=labels.ENGINE_CONTAINER, lines=LOG_LINES))
+    with contextlib.suppress(ClusterError):  # words that cannot be had must not stop the loop
+        if engine_log_is_needed(engine.pod):
+            return replace(engine, log=await cluster.ended_log(ref, container=labels.ENGINE_CONTAINER, lines=LOG_LINES))
+        if waits_without_a_word(engine.pod):
+            return replace(engine, last_event=await cluster.latest_event(ref, uid=engine.uid) or {})
     return engine
 
 

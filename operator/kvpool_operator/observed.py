@@ -34,6 +34,8 @@ class Engine:
     pod: Manifest
     log: str = ""
     """What its container wrote before it ended, where the Pod's own status does not hold the cause."""
+    last_event: Manifest = field(default_factory=dict)
+    """What was last told about it, while its containers wait and its status does not say for what."""
 
     @property
     def active(self) -> bool:

@@ -33,6 +33,8 @@ class Settings:
     """How long a router may take to answer."""
     routable_grace_s: float = 2.0
     """On top of `kvEvents.syncTimeoutSeconds`: how long an engine that is ready waits for the routers' word."""
+    mount_interval_s: float = 10.0
+    """While containers are being made, the Events about them are read this often: no watch tells of those."""
     doubt_interval_s: float = 2.0
     """While routers doubt the events of an engine that serves, they are asked this often: no watch tells of it."""
     facts_interval_s: float = 10.0

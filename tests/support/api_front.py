@@ -140,6 +140,10 @@ class ApiFront:
         return web.json_response(status(400, "previous terminated container not found", "BadRequest"), status=400)
 
     async def _list(self, request: web.Request, kind: Kind, namespace: str | None) -> web.Response:
+        if field := request.query.get("fieldSelector"):
+            assert namespace is not None
+            event = await self.cluster.latest_event(Ref(kind, namespace, ""), uid=field.partition("=")[2])
+            return web.json_response({"kind": "EventList", "items": [event] if event else []})
         found = await self.cluster.list(kind, namespace=namespace, labels=_labels(request))
         first, most = int(request.query.get("continue", 0)), int(request.query.get("limit", 0)) or len(found.items)
         page = found.items[first : first + most]

@@ -78,6 +78,21 @@ def never_scheduled_pod(name: str, namespace: str, **metadata: object) -> dict[s
     }
 
 
+def event_about(manifest: Mapping[str, Any], name: str, *, uid: str, time: str) -> dict[str, Any]:
+    namespace = manifest["metadata"]["namespace"]
+    about = {"kind": manifest["kind"], "namespace": namespace, "name": manifest["metadata"]["name"], "uid": uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": about,
+        "reason": "FailedMount",
+        "message": f"words of {name}",
+        "type": "Warning",
+        "lastTimestamp": time,
+    }
+
+
 def owned_by(owner: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
@@ -367,6 +382,14 @@ class ClusterContract:
         assert await cluster.ended_log(ref(idle), container="main", lines=10) == ""
         with pytest.raises(NotFound):
             await cluster.ended_log(Ref(seam.POD, namespace, "nobody"), container="main", lines=10)
+
+    async def test_the_latest_event_about_an_object_is_found_by_its_uid(self, cluster: Cluster, namespace: str):
+        about = never_scheduled_pod("a", namespace)
+        assert await cluster.latest_event(ref(about), uid="u") is None
+        for name, uid, time in (("e1", "u", "T10:00:02Z"), ("e2", "u", "T10:00:01Z"), ("e3", "other", "T10:00:03Z")):
+            await cluster.apply(event_about(about, name, uid=uid, time=f"2026-01-01{time}"), manager="m", force=True)
+        latest: Any = await cluster.latest_event(ref(about), uid="u")
+        assert (latest["metadata"]["name"], latest["message"]) == ("e1", "words of e1")
 
     async def test_what_an_owner_owns_goes_with_it(self, cluster: Cluster, namespace: str):
         owner: Any = await cluster.apply(config_map("owner", namespace), manager="m", force=False)

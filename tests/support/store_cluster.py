@@ -67,6 +67,10 @@ class StoreCluster:
         self._refuse(pod)
         return "\n".join(self.logs.get(pod.name, "").splitlines()[-lines:])
 
+    async def latest_event(self, about, *, uid):
+        self._refuse(seam.EVENT)
+        return self.store.latest_event(about, uid=uid)
+
     def watch(self, kind, *, namespace, labels, resource_version):
         return self.store.watch(Selection(kind, namespace, labels), resource_version)
 

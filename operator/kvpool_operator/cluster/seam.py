@@ -167,6 +167,13 @@ class Cluster(Protocol):
         """
         ...
 
+    async def latest_event(self, about: Ref, *, uid: str) -> Manifest | None:
+        """The Event that was told last about exactly this object: some causes, such as a failed mount, are only there.
+
+        Events about other objects of that name do not count.
+        """
+        ...
+
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
     ) -> AsyncIterator[Change]:

@@ -31,6 +31,8 @@ _WAITING_CAUSES = {
 _TIMEOUT_MEND = (
     "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
 )
+_BEING_MADE = frozenset({"ContainerCreating", "PodInitializing"})
+_MOUNT_MEND = "make what is missing, or mend its name in the spec"
 _CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
@@ -41,7 +43,14 @@ def why_unwell(engine: Engine) -> Reason | None:
     if engine.lost_contact:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
-    return _never_started(engine) or cause(engine.pod, log=engine.log)
+    return _never_started(engine) or cause(engine.pod, log=engine.log) or _not_mounted(engine)
+
+
+def _not_mounted(engine: Engine) -> Reason | None:
+    """Kubelets tell of volumes in Events alone. An older complaint is over once another Event has followed it."""
+    if as_text(engine.last_event.get("reason")) not in ("FailedMount", "FailedAttachVolume"):
+        return None
+    return because("FailedMount", f"{engine.name}: {as_text(engine.last_event.get('message'))}; {_MOUNT_MEND}")
 
 
 def _never_started(engine: Engine) -> Reason | None:
@@ -78,6 +87,12 @@ def engine_log_is_needed(pod: Manifest) -> bool:
     return False
 
 
+def waits_without_a_word(pod: Manifest) -> bool:
+    """A container is being made, for whatever reason it takes time: a mount, an image."""
+    waits = (as_map(at(status, ("state", "waiting"))) for status in _all_statuses(pod))
+    return any(wait.get("reason") in _BEING_MADE and not wait.get("message") for wait in waits)
+
+
 def deepest(found: Sequence[Reason]) -> Reason | None:
     """The first that somebody has to mend, else the first."""
     return min(found, key=lambda reason: reason.code in _PASSING, default=None)
@@ -109,8 +124,7 @@ def _refusal(done: Done) -> Reason:
 
 
 def _container_causes(pod: Manifest, name: str, main: str, log: str) -> Iterator[Reason]:
-    init = [as_map(each) for each in as_list(at(pod, ("status", "initContainerStatuses")))]
-    for status in (*init, *container_statuses(pod)):
+    for status in _all_statuses(pod):
         if status.get("ready") is not True:
             container = as_text(status.get("name"))
             is_main = container == main
@@ -119,13 +133,18 @@ def _container_causes(pod: Manifest, name: str, main: str, log: str) -> Iterator
                 yield found
 
 
+def _all_statuses(pod: Manifest) -> Iterator[Manifest]:
+    yield from (as_map(each) for each in as_list(at(pod, ("status", "initContainerStatuses"))))
+    yield from container_statuses(pod)
+
+
 def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
     waiting = as_map(at(status, ("state", "waiting")))
     code, message = as_text(waiting.get("reason")), as_text(waiting.get("message"))
     if code in _WAITING_CAUSES:
         return because(code, _sentence(f"{who}: {message}", _WAITING_CAUSES[code]))
     if code == "ContainerCreating" and message:
-        return because("FailedMount", f"{who}: {message}; make what is missing, or mend its name in the spec")
+        return because("FailedMount", f"{who}: {message}; {_MOUNT_MEND}")
     ended = _last_end(status)
     return _of_end(who, ended, _restarts(status), log) if ended else None
 

@@ -7,7 +7,7 @@ from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, Done, because
-from kvpool_operator.status.causes import cause, deepest, is_over_quota, quota_refusal, why_unwell
+from kvpool_operator.status.causes import cause, deepest, is_over_quota, quota_refusal, waits_without_a_word, why_unwell
 from pool_world import T0, pod_manifest, pool
 
 WHY = because("Because", "")
@@ -171,3 +171,39 @@ def test_a_quota_is_no_fault_of_the_spec():
     assert quota_refusal([over]).message.startswith(words)
     for other in (Done(CreateEngine("p", {}, WHY), None), Done(DeleteEngine("p", "u", WHY), words)):
         assert quota_refusal([other]) is None
+
+
+MAKING = {"name": "engine", "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
+
+
+def starting(**event):
+    made = {**engine_pod(pool(), 0, "1"), "status": {"containerStatuses": [MAKING]}}
+    return replace(engine_of(made), last_event=event)
+
+
+def test_a_volume_that_cannot_be_mounted_is_told_by_an_event_alone():
+    words = 'MountVolume.SetUp failed for volume "model": secret "hf" not found'
+    found = why_unwell(starting(reason="FailedMount", type="Warning", message=words))
+    assert found.code == "FailedMount"
+    assert words in found.message
+    assert found.message.endswith("make what is missing, or mend its name in the spec")
+
+
+def test_an_event_that_is_no_complaint_is_no_cause():
+    assert why_unwell(starting(reason="Pulling", message="Pulling image")) is None
+    assert why_unwell(starting()) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "needed"),
+    [
+        ({"containerStatuses": [MAKING]}, True),
+        ({"initContainerStatuses": [{**MAKING, "name": "fetch"}]}, True),
+        ({"containerStatuses": [waiting("PodInitializing", "")]}, True),
+        ({"containerStatuses": [waiting("ContainerCreating", "words")]}, False),
+        ({"containerStatuses": [{"name": "engine", "state": {"running": {}}}]}, False),
+        ({}, False),
+    ],
+)
+def test_events_are_read_only_where_status_has_no_word(status, needed):
+    assert waits_without_a_word({"status": status}) is needed

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from cluster_contract import event_about
 from kvpool_api import labels
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster import seam
@@ -223,3 +224,26 @@ async def test_a_router_that_does_not_answer_is_silent_and_one_that_was_evicted_
     cluster.store.apply(evicted, manager="evictor", force=True, subresource="status")
     (router,) = (await observe(cluster, Routers(), ref, SETTINGS)).routers
     assert (router.name, router.silent, router.state) == ("qwen-router-0", "no answer", None)
+
+
+async def test_what_a_container_waits_for_is_read_from_events_and_only_then():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    event = event_about(made, "e", uid=made["metadata"]["uid"], time="2026-01-01T10:00:00Z")
+    await cluster.apply(event, manager="kubelet", force=True)
+    for state, told in (({"waiting": {"reason": "ContainerCreating"}}, "words of e"), ({"running": {}}, None)):
+        cluster._write_status(made, {"phase": "Pending", "containerStatuses": [{"name": "engine", "state": state}]})
+        (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
+        assert engine.last_event.get("message") == told
+
+
+async def test_events_that_cannot_be_had_stop_nothing():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    waits = {"name": "engine", "state": {"waiting": {"reason": "ContainerCreating"}}}
+    cluster._write_status(made, {"phase": "Pending", "containerStatuses": [waits]})
+    cluster.refusing = lambda target: Refused("events: forbidden") if target is seam.EVENT else None
+    (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
+    assert engine.last_event == {}

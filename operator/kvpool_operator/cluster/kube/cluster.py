@@ -7,11 +7,13 @@ from typing import Literal
 from kubernetes.aio.client import ApiClient
 from kvpool_api.manifest import as_list, as_map, as_text, at
 
+from kvpool_operator.cluster.event_times import latest
 from kvpool_operator.cluster.kube import paths
 from kvpool_operator.cluster.kube.calls import Calls, Renew, Request
 from kvpool_operator.cluster.kube.pace import Pace
 from kvpool_operator.cluster.kube.watch import lasting
 from kvpool_operator.cluster.seam import (
+    EVENT,
     Change,
     Expired,
     Kind,
@@ -95,6 +97,11 @@ class KubeCluster:
                 return ""  # nothing has ended yet
             raise
         return log.decode(errors="replace")
+
+    async def latest_event(self, about: Ref, *, uid: str) -> Manifest | None:
+        query = paths.query({"fieldSelector": f"involvedObject.uid={uid}"})
+        told = await self._object(Request("GET", paths.collection(EVENT, about.namespace) + query))
+        return latest(as_map(event) for event in as_list(told.get("items")))
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str

@@ -107,6 +107,9 @@ class LocalCluster:
         log = self._kubelet.ended_log(uid, container) if self._kubelet else ""
         return "\n".join(log.splitlines()[-lines:])
 
+    async def latest_event(self, about: Ref, *, uid: str) -> Manifest | None:
+        return self._objects().latest_event(about, uid=uid)
+
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
     ) -> AsyncIterator[Change]:

@@ -9,10 +9,11 @@ from typing import Literal
 from pydantic import JsonValue
 
 from kvpool_operator.cluster import seam
+from kvpool_operator.cluster.event_times import latest
 from kvpool_operator.cluster.local import server_side_apply
 from kvpool_operator.cluster.local.field_tree import Branch, fields_v1, folded, unfolded
 from kvpool_operator.cluster.local.history import History, Record, Selection, seen_by
-from kvpool_operator.cluster.local.manifests import copied, has_labels, metadata, number, ref_of, sequence
+from kvpool_operator.cluster.local.manifests import copied, has_labels, mapping, metadata, number, ref_of, sequence
 from kvpool_operator.cluster.local.merge_rules import rules_for
 from kvpool_operator.cluster.local.sanity import normalized, refuse_unsound
 from kvpool_operator.cluster.local.server_side_apply import Owner, Owners
@@ -75,6 +76,11 @@ class Store:
         )
         chosen = tuple(copied(manifest) for manifest in found if has_labels(manifest, selection.labels))
         return Listing(chosen, self.resource_version)
+
+    def latest_event(self, about: Ref, *, uid: str) -> Manifest | None:
+        """See `Cluster.latest_event`."""
+        told = self.list(Selection(seam.EVENT, about.namespace, {})).items
+        return latest(event for event in told if mapping(event, "involvedObject").get("uid") == uid)
 
     async def watch(self, selection: Selection, resource_version: str) -> AsyncIterator[Change]:
         """Changes after `resource_version`, for ever. Raises Expired where they are forgotten."""
