@@ -38,7 +38,8 @@ async def report(
     """The status where it differs from before, then the Events. Raises ClusterError if the status is not written."""
     if status != before:
         await _write_status(cluster, pool, status)
-    for reason, warning in (*_acts(done), *_flips(before.conditions, status.conditions)):
+    is_new = not before.conditions
+    for reason, warning in (*_acts(done, is_new), *_flips(before.conditions, status.conditions)):
         with contextlib.suppress(ClusterError):  # nothing depends on an Event
             await _tell(cluster, pool, reason, warning=warning, now=now)
 
@@ -53,12 +54,21 @@ async def _write_status(cluster: Cluster, pool: ObjectMeta, status: InferencePoo
     await cluster.apply(manifest, manager=FIELD_MANAGER_STATUS, force=True, subresource="status")
 
 
-def _acts(done: Sequence[Done]) -> Iterator[tuple[Reason, bool]]:
-    """What was done to engines; children and gates are for the log."""
-    for each in done:
-        if each.refused is None and not isinstance(each.action, ApplyChild | SetRoutable):
-            action = each.action
-            yield because(action.reason.code, f"{type(action).__name__} {action.name}: {action.reason.message}"), False
+def _acts(done: Sequence[Done], is_new: bool) -> Iterator[tuple[Reason, bool]]:
+    """What was done to engines, and to children where somebody else had changed or deleted them, or the spec changed.
+
+    A new pool's children are no news; gates are for the log.
+    """
+    for action in (each.action for each in done if each.refused is None):
+        match action:
+            case SetRoutable():
+                pass
+            case ApplyChild():
+                if not is_new:
+                    yield action.reason, False
+            case _:
+                told = f"{type(action).__name__} {action.name}: {action.reason.message}"
+                yield because(action.reason.code, told), False
 
 
 def _flips(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[tuple[Reason, bool]]:

@@ -61,7 +61,7 @@ async def test_the_same_event_again_counts_and_keeps_its_first_time():
     assert (event["firstTimestamp"], event["lastTimestamp"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:00:02Z")
 
 
-async def test_what_was_done_to_engines_is_told_and_children_gates_and_refusals_are_not():
+async def test_what_was_done_to_engines_is_told_and_new_children_gates_and_refusals_are_not():
     cluster, pool = await a_pool()
     done = [
         Done(CreateEngine("qwen-x-0", {}, WHY), None),
@@ -71,6 +71,14 @@ async def test_what_was_done_to_engines_is_told_and_children_gates_and_refusals_
     ]
     await report(cluster, pool, told(), told(), done, T0)
     assert [event["message"] for event in cluster.events()] == ["CreateEngine qwen-x-0: 0 of 2 exist"]
+
+
+async def test_a_child_that_was_mended_is_told():
+    cluster, pool = await a_pool()
+    mended = ApplyChild({"kind": "Service"}, because("Created", "Service qwen was missing"))
+    await report(cluster, pool, told(Ready="True"), told(Ready="True"), [Done(mended, None)], T0)
+    (event,) = cluster.events()
+    assert (event["reason"], event["message"]) == ("Created", "Service qwen was missing")
 
 
 async def test_an_event_that_is_refused_stops_nothing_and_a_pool_that_is_gone_is_told():
