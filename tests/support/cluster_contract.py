@@ -198,6 +198,19 @@ class ClusterContract:
         with pytest.raises(NotFound):
             await cluster.get(Ref(seam.CONFIG_MAP, namespace, "gone"))
 
+    async def test_a_uid_in_an_apply_to_status_is_a_precondition_too(self, cluster: Cluster, namespace: str):
+        await cluster.create(pool("p", namespace), manager="m")
+        await cluster.create(never_scheduled_pod("a", namespace), manager="m")
+        conditions = [{"type": "kvpool.dev/routable", "status": "True"}]
+        for manifest, status in (
+            (pool("p", namespace), {"replicas": 1}),
+            (never_scheduled_pod("a", namespace), {"conditions": conditions}),
+        ):
+            meta = {**manifest["metadata"], "uid": "another"}
+            written = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": meta}
+            with pytest.raises(Stale):
+                await cluster.apply({**written, "status": status}, manager="s", force=True, subresource="status")
+
     async def test_a_mark_goes_with_an_apply_that_leaves_it_out_and_nothing_else_does(
         self, cluster: Cluster, namespace: str
     ):

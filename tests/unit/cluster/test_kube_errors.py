@@ -84,6 +84,21 @@ def test_a_quota_and_a_policy_are_no_lack_of_permission():
         assert str(found) == words
 
 
+def test_an_apply_that_does_not_fit_the_schema_is_refused_though_the_server_takes_the_blame():
+    words = "failed to create typed patch object (default/p; kvpool.dev/v1alpha1, Kind=InferencePool): .spec.nonsense: "
+    found = error(500, f"{words}field not declared in schema")
+    assert type(found) is Refused
+
+
+def test_an_apply_with_another_uid_is_no_fault_of_what_was_applied():
+    """Its uid is a precondition; the server says so only by calling it immutable."""
+    cause = {"reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid"}
+    words = 'ConfigMap "a" is invalid: metadata.uid: Invalid value: "another": field is immutable'
+    found = error_of(Answer(422, json.dumps({"message": words, "details": {"causes": [cause]}}).encode()))
+    assert type(found) is Stale
+    assert str(found) == words
+
+
 def test_a_quota_that_is_not_counted_yet_only_has_to_wait():
     words = 'pods "p" is forbidden: status unknown for quota: few, resources: pods'
     assert type(error(403, words, reason="Forbidden")) is NotNow

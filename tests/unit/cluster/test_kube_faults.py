@@ -13,7 +13,7 @@ from eventually import eventually
 from kubernetes.aio.config import ConfigException
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.kube import KubeCluster
-from kvpool_operator.cluster.seam import Expired, Forbidden, NotFound, Ref, Refused, Unavailable
+from kvpool_operator.cluster.seam import Expired, Forbidden, NotFound, Ref, Refused, Stale, Unavailable
 from store_cluster import StoreCluster
 
 NAMESPACE = "default"
@@ -30,6 +30,10 @@ async def front() -> AsyncIterator[ApiFront]:
 async def cluster(front: ApiFront) -> AsyncIterator[KubeCluster]:
     async with kube_over(front) as cluster:
         yield cluster
+
+
+async def passing(request) -> None:
+    """No trouble."""
 
 
 async def applied(cluster, name="a", **data):
@@ -121,6 +125,34 @@ async def test_a_delete_that_met_another_writer_may_be_repeated(front, cluster):
         await cluster.delete(ref(made), uid=made["metadata"]["uid"])
 
 
+# a status of exactly this object
+
+
+async def status_written(cluster, uid):
+    about = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": NAMESPACE, "uid": uid}}
+    return await cluster.apply({**about, "status": {"x": "1"}}, manager="s", force=True, subresource="status")
+
+
+async def test_a_status_is_written_though_others_write_meanwhile(front, cluster):
+    made = await applied(cluster)
+    front.seen.clear()
+    front.troubles.extend([passing, refusing(409, "the object has been modified", reason="Conflict")] * 2)
+    written = await status_written(cluster, made["metadata"]["uid"])
+    assert written["status"] == {"x": "1"}
+    assert front.asked() == ["GET a", "PATCH status"] * 3
+
+
+async def test_a_status_of_an_object_that_was_replaced_or_never_rests_is_not_written(front, cluster):
+    made = await applied(cluster)
+    front.seen.clear()
+    with pytest.raises(Stale, match="no more the one with uid another"):
+        await status_written(cluster, "another")
+    assert front.asked() == ["GET a"]
+    front.troubles.extend([passing, refusing(409, "the object has been modified", reason="Conflict")] * 5)
+    with pytest.raises(Stale, match="written by too many"):
+        await status_written(cluster, made["metadata"]["uid"])
+
+
 # credentials
 
 
@@ -172,8 +204,6 @@ async def test_a_long_list_comes_in_pages_of_one_version(front):
 
 
 async def test_a_list_whose_version_is_forgotten_between_pages_is_read_at_once(front):
-    async def passing(request) -> None: ...
-
     async with kube_over(front, replace(QUICK, page=2)) as cluster:
         for name in "abc":
             await applied(cluster, name)

@@ -1,5 +1,6 @@
 """`KubeCluster`: the Cluster seam over the API server's REST paths."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal
@@ -26,6 +27,8 @@ from kvpool_operator.cluster.seam import (
     Unavailable,
 )
 
+WRITERS = 5
+"""So many others may write an object between our reading it and writing it."""
 STRICT = "Strict"
 """A field that the API server does not know is an error, not a loss."""
 
@@ -55,9 +58,31 @@ class KubeCluster:
     async def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
     ) -> Manifest:
-        path = paths.single(paths.ref_of(manifest), subresource)
+        ref = paths.ref_of(manifest)
         query = paths.query({"fieldManager": manager, "force": force, "fieldValidation": STRICT})
-        return await self._object(Request("PATCH", path + query, manifest, "application/apply-patch+yaml"))
+        path = paths.single(ref, subresource) + query
+        uid = as_text(at(manifest, ("metadata", "uid")))
+        if subresource is None or not uid:
+            return await self._applied(path, manifest)
+        return await self._applied_to(uid, ref, path, manifest)
+
+    async def _applied(self, path: str, manifest: Manifest) -> Manifest:
+        return await self._object(Request("PATCH", path, manifest, "application/apply-patch+yaml"))
+
+    async def _applied_to(self, uid: str, ref: Ref, path: str, manifest: Manifest) -> Manifest:
+        """An apply to exactly this object, where the API server takes no notice of the uid.
+
+        In an apply to a subresource it heeds the resourceVersion alone: so that of the object with the uid is named,
+        and read again while others write.
+        """
+        for _ in range(WRITERS):
+            live = await self.get(ref)
+            if at(live, ("metadata", "uid")) != uid:
+                break
+            meta = {**as_map(manifest["metadata"]), "resourceVersion": at(live, ("metadata", "resourceVersion"))}
+            with contextlib.suppress(Stale):
+                return await self._applied(path, {**manifest, "metadata": meta})
+        raise Stale(f"{paths.single(ref)}: no more the one with uid {uid}, or written by too many; read it again")
 
     async def get(self, ref: Ref) -> Manifest:
         return await self._object(Request("GET", paths.single(ref)))

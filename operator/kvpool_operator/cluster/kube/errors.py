@@ -3,7 +3,8 @@
     401 408 429 5xx   Unavailable     404   NotFound         410   Expired
     409               FieldConflict (causes FieldManagerConflict), AlreadyExists, Stale
     403               NamespaceEnding (cause NamespaceTerminating), Forbidden (RBAC), Refused (quota, policy)
-    any other         Refused
+    422               Stale (an apply with another uid), Refused
+    any other         Refused, and 500 for an apply that does not fit the schema
 
 The text is the server's own, with a hint where it needs one.
 """
@@ -32,6 +33,8 @@ _RBAC = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]*)"| at the cluster scope)?'
 )
+_UNTYPED = re.compile(r"failed to create typed \w+ object")
+"""An apply with a field that the schema does not have, or with an item twice: the server takes the blame."""
 _EXCERPT = 300
 
 
@@ -63,10 +66,14 @@ def error_of(answer: Answer) -> ClusterError:
             return _forbidden(said, words)
         case 401:
             return Unavailable(f"the API server does not accept our credentials: {words}")
+        case 500 if _UNTYPED.match(words):
+            return Refused(words)
         case 408 | 429:
             return NotNow(words, _retry_after_s(answer, said))
         case status if status >= 500:
             return NotNow(words, _retry_after_s(answer, said))
+        case 422 if "metadata.uid" in _causes(said, "field"):
+            return Stale(words)
     return Refused(words)
 
 
@@ -111,8 +118,8 @@ def _forbidden(said: Manifest, words: str) -> ClusterError:
     )
 
 
-def _causes(said: Manifest) -> set[str]:
-    return {as_text(as_map(cause).get("reason")) for cause in as_list(at(said, ("details", "causes")))}
+def _causes(said: Manifest, key: str = "reason") -> set[str]:
+    return {as_text(as_map(cause).get(key)) for cause in as_list(at(said, ("details", "causes")))}
 
 
 def _retry_after_s(answer: Answer, said: Manifest) -> float | None:
