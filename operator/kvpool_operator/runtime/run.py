@@ -7,6 +7,7 @@ import time
 
 import aiohttp
 import kopf
+from kopf._core.engines.peering import Identity
 from prometheus_client import CollectorRegistry
 
 from kvpool_operator.cluster.kube import KubeCluster, NoCredentials, connect
@@ -24,6 +25,8 @@ from kvpool_operator.runtime.registry import Runtime, build_registry
 from kvpool_operator.runtime.watched import scopes, watched_paths
 
 LOG = logging.getLogger(__name__)
+IDENTITY = Identity("kvpool-operator")
+"""Told, or kopf asks for the user's name, and a container's uid has none. Nobody sees it: we have no peers."""
 ROUND_SLACK_S = 60.0
 """So much longer than the resync interval a pool may be without a round."""
 
@@ -70,6 +73,7 @@ async def _operate(
             clusterwide=not options.namespaces,
             namespaces=options.namespaces,
             standalone=True,
+            identity=IDENTITY,
             liveness_endpoint=f"http://{ALL_ADDRESSES}:{options.health_port}/healthz",
         )
 

@@ -1,6 +1,7 @@
 """The whole operator in this process, before an API server that only keeps objects."""
 
 import asyncio
+import getpass
 import json
 import signal
 import socket
@@ -90,6 +91,15 @@ async def test_a_pool_gets_what_it_needs_and_nothing_of_the_operators_stands_on_
         await eventually(lambda: len(engines(cluster)) == 3)
     assert "finalizers" not in cluster.pool()["metadata"]
     assert "annotations" not in cluster.pool()["metadata"]
+
+
+async def test_a_user_without_a_name_can_run_it_as_a_containers_has_none(cluster, front, options, monkeypatch):
+    def no_name():
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr(getpass, "getuser", no_name)
+    async with running(options, front) as operator:
+        assert not operator.done()
 
 
 async def test_a_child_taken_away_by_hand_comes_back_at_once(cluster, front, options):
