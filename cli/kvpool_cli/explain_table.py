@@ -21,7 +21,7 @@ def explained(pool: str, decisions: Sequence[Decision], *, whole: bool) -> Itera
     parts = list(dict.fromkeys(name for each in decisions for costs in each.candidates for name in costs.parts_s))
     widest = max((len(_name(pool, costs)) for each in decisions for costs in each.candidates), default=0)
     for decision in decisions:
-        yield Text(_head(decision), style="bold")
+        yield Text(f"{pool}  {_head(decision)}", style="bold")
         if decision.candidates:
             yield _table(pool, decision, parts, widest, whole=whole)
         yield from map(Text, _turned_out(pool, decision))
@@ -36,10 +36,11 @@ def _head(decision: Decision) -> str:
 
 
 def _table(pool: str, decision: Decision, parts: Sequence[str], widest: int, *, whole: bool) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 1))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("", width=1)
     table.add_column("engine", no_wrap=True, min_width=widest)
-    for name in ("cost ms", *(f"{part} ms" for part in parts), "cached", "predicted"):
+    sums = [f"{'+' if at else '='} {part}" for at, part in enumerate(parts)]
+    for name in ("cost ms", *sums, "cached", "predicted"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     ordered = sorted(decision.candidates, key=lambda costs: costs.cost_s)
     shown = [costs for at, costs in enumerate(ordered) if whole or at < SHOWN_CANDIDATES or _is_chosen(decision, costs)]
@@ -75,9 +76,10 @@ def _margin(pool: str, decision: Decision) -> str:
     if mine is None or not others:
         return ""
     other = min(others, key=lambda costs: costs.cost_s)
-    dearer_s = other.cost_s - mine
-    word = "dearer" if dearer_s >= 0 else "cheaper"
-    return f"; {_name(pool, other)} was {_ms(abs(dearer_s))} ms {word}"
+    dearer = _ms(abs(other.cost_s - mine))
+    if dearer == _ms(0):
+        return f"; {_name(pool, other)} would have cost the same"
+    return f"; {_name(pool, other)} was {dearer} ms {'dearer' if other.cost_s > mine else 'cheaper'}"
 
 
 def _is_chosen(decision: Decision, costs: CandidateCost) -> bool:

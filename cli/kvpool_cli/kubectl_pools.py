@@ -14,7 +14,7 @@ from kvpool_api.wire import ROUTER_ADMIN_PORT
 from kvpool_operator.cluster.kube.cluster import KubeCluster
 from kvpool_operator.cluster.kube.connection import connect
 from kvpool_operator.cluster.kube.pace import Pace
-from kvpool_operator.cluster.seam import DEPLOYMENT, POD, POOL, SECRET, ClusterError, Forbidden, NotFound, Ref
+from kvpool_operator.cluster.seam import DEPLOYMENT, POD, POOL, SECRET, ClusterError, Forbidden, NotFound, Ref, Refused
 from kvpool_operator.status.causes import cause
 from pydantic import ValidationError
 
@@ -128,7 +128,11 @@ async def _asked(cluster: KubeCluster, router: Manifest, token: str, decisions: 
 
 
 def _why(trouble: ClusterError) -> str:
-    return lack(trouble) if isinstance(trouble, Forbidden) else str(trouble)
+    """The API server asks for two rights, and says nothing of the second one when that is lacking."""
+    if isinstance(trouble, Refused) and "is forbidden" in str(trouble):
+        words = lack(trouble) if isinstance(trouble, Forbidden) else str(trouble).rstrip(": ")
+        return f"{words}; it takes get and create of pods/portforward"
+    return str(trouble)
 
 
 async def _operator(cluster: KubeCluster, pool: InferencePool) -> Sequence[str]:

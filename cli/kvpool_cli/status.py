@@ -38,9 +38,13 @@ def print_reports(views: Sequence[PoolView], found: Found) -> None:
 
 
 def print_json(views: Sequence[PoolView], found: Found) -> None:
-    """One array, a pool an object: the view's fields, and `namespace` and `notes`."""
+    """One array, a pool an object: the view's fields (conditions in the API's own shape), `namespace` and `notes`."""
     answers = [
-        {"namespace": told.pool.metadata.namespace, **_JSON.dump_python(shown, mode="json"), "notes": told.notes}
+        {
+            "namespace": told.pool.metadata.namespace,
+            **_JSON.dump_python(shown, mode="json", by_alias=True),
+            "notes": told.notes,
+        }
         for shown, told in zip(views, found.pools, strict=True)
     ]
     console().print_json(data=answers)

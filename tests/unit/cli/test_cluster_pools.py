@@ -144,6 +144,14 @@ async def test_a_pool_is_shown_without_its_router_where_rights_to_ask_it_are_lac
     assert list(found.pods) == ["qwen-1-0"]
 
 
+async def test_a_right_that_the_api_server_does_not_name_is_named(api, where):
+    api.refusals[FORWARD] = (403, 'pods "qwen-router-1" is forbidden: ')
+    (note,) = (await only(where)).notes
+    assert note.endswith(
+        'cannot be asked: pods "qwen-router-1" is forbidden; it takes get and create of pods/portforward'
+    )
+
+
 async def test_a_pod_that_no_node_runs_cannot_be_forwarded_to_and_that_is_said(api, where):
     api.refusals[FORWARD] = (400, "pod qwen-router-1 does not have a host assigned")
     (note,) = (await only(where)).notes

@@ -155,6 +155,7 @@ def test_json_says_what_the_table_says(tmp_path, capsys):
     assert (told["name"], told["namespace"], told["ready"], told["standing"]) == ("qwen", "default", True, "ready")
     assert (told["workers"][0]["name"], told["workers"][0]["blocks"], told["notes"]) == ("qwen-1-0", 1234, [])
     assert told["served"]["hit_percent"] == 60.0
+    assert told["conditions"][0]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
 
 
 def test_a_note_that_the_causes_tell_already_is_not_told_twice(capsys):
