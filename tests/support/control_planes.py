@@ -20,10 +20,14 @@ NAMESPACES = "/api/v1/namespaces"
 @contextmanager
 def pool_plane(folder: Path) -> Iterator[Running]:
     with control_plane.start(folder) as plane:
-        api = Api(plane.kubeconfig)
-        api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", custom_resource_definition())
-        wait_until(lambda: api.answers("/apis/kvpool.dev/v1alpha1/inferencepools"))
+        install_crd(plane)
         yield plane
+
+
+def install_crd(plane: Running) -> None:
+    api = Api(plane.kubeconfig)
+    api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", custom_resource_definition())
+    wait_until(lambda: api.answers("/apis/kvpool.dev/v1alpha1/inferencepools"))
 
 
 def new_namespace(plane: Running) -> str:
