@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -12,6 +13,8 @@ from kvpool_api.spec import Strategy
 from kvpool_api.wire import EventState, WorkerState
 from router_world import TOKEN, RouterWorld, pod_of, running_router
 from tiny_engine import TinyEngine, answers, chat_events, dies, streams
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
 
 @pytest.fixture
@@ -172,6 +175,17 @@ async def test_metrics_show_requests_and_workers_and_forget_workers_that_are_gon
     router.pods()
     await eventually(lambda: nobody_left(router))
     assert "qwen-abc-0" not in (await router.get("/metrics"))[1]
+
+
+async def test_the_page_on_metrics_has_a_row_for_all_that_a_router_tells_and_none_to_spare(router, publisher, engine):
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    _, text = await router.get("/metrics")
+    told = re.findall(r"^# TYPE (kvpool_\w+) (\w+)$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(kvpool_router_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted((name, kind) for name, kind in told if not name.endswith("_created"))
+    others = {name.partition("_")[0] for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)}
+    assert others == {"kvpool", "process", "python"}
 
 
 async def test_a_worker_that_fails_before_its_first_byte_counts_as_retried(tmp_path, publisher, engine):
