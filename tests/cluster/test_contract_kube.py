@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 from cluster_contract import ClusterContract, Forget, config_map, gone, never_scheduled_pod, pool, ref
 from control_planes import NAMESPACES, kubectl_of, new_namespace, pool_plane, restart_api_server
 from eventually import eventually
+from kubernetes.aio.config import incluster_config
 from kvnode.api import Api
 from kvnode.control_plane import Running
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.kube import KubeCluster, Pace, connect
-from kvpool_operator.cluster.seam import Forbidden, NamespaceEnding, NotFound, Ref, Refused
+from kvpool_operator.cluster.seam import Forbidden, NamespaceEnding, NotFound, Ref, Refused, Unavailable
+from kvpool_operator.manifests import name_of
+from kvpool_operator.watching import changes
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +81,55 @@ def watches(plane: Running, namespace: str) -> list[dict[str, Any]]:
     """Watches of ConfigMaps there that have ended."""
     entries = (json.loads(line) for line in plane.audit_log.read_text().splitlines() if namespace in line)
     return [entry for entry in entries if entry["verb"] == "watch" and entry["stage"] == "ResponseComplete"]
+
+
+async def test_news_go_on_after_the_api_server_was_away(plane: Running, cluster: KubeCluster, namespace: str):
+    labels = {"only": namespace}
+    await cluster.create(config_map("a", namespace, labels=labels), manager="m")
+    heard: list[str] = []
+
+    async def follow() -> None:
+        nonlocal heard
+        async for change in changes(cluster, seam.CONFIG_MAP, labels, re_list_s=0.1):
+            heard += [name_of(change.object)]
+
+    following = asyncio.ensure_future(follow())
+    await eventually(lambda: heard == ["a"])
+    plane.kill("kube-apiserver")
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await cluster.get(Ref(seam.CONFIG_MAP, namespace, "a"))
+    await asyncio.to_thread(restart_api_server, plane)
+    await cluster.create(config_map("b", namespace, labels=labels), manager="m")
+    await eventually(lambda: heard[-1] == "b", within_s=30)
+    following.cancel()
+
+
+async def test_a_paused_api_server_costs_one_deadline(plane: Running, namespace: str):
+    async with connect(plane.kubeconfig, pace=Pace(call_s=1.0)) as cluster:
+        plane.pause("kube-apiserver")
+        try:
+            with pytest.raises(Unavailable, match="in time"):
+                await cluster.create(config_map("a", namespace), manager="m")
+        finally:
+            plane.resume("kube-apiserver")
+        await cluster.apply(config_map("a", namespace), manager="m", force=True)
+
+
+async def test_a_service_account_is_known_by_its_files_and_read_again(
+    plane: Running, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = json.loads(plane.kubeconfig.read_text())
+    (tmp_path / "ca.crt").write_bytes(b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+    (tmp_path / "token").write_text("an old one")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", plane.plane.addresses.api)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(plane.plane.addresses.api_port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    async with connect() as cluster:
+        with pytest.raises(Unavailable, match="does not accept our credentials"):
+            await cluster.list(seam.POD, namespace=namespace, labels={})
+        (tmp_path / "token").write_text(config["users"][0]["user"]["token"])
+        assert (await cluster.list(seam.POD, namespace=namespace, labels={})).items == ()
 
 
 async def test_a_quota_is_a_refusal_in_the_servers_words(plane: Running, cluster: KubeCluster, namespace: str):

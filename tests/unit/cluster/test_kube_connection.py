@@ -40,6 +40,22 @@ async def test_a_kubeconfig_tells_where_and_who_and_each_call_is_traced(tmp_path
     assert seen == [("GET", 200)] * 2
 
 
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+async def test_a_proxy_of_the_environment_is_used_unless_it_is_said_not_to(tmp_path, monkeypatch, bypass):
+    async with api_front(StoreCluster()) as front:
+        server = front.url if bypass else "http://kubernetes.invalid"
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1" if bypass else front.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1" if bypass else "other.invalid")
+        async with connect(kubeconfig(tmp_path / "config", server, token="secret")) as cluster:
+            assert (await cluster.list(seam.POD, namespace=None, labels={})).items == ()
+
+
 async def test_a_token_that_has_rotated_is_read_when_the_old_one_is_refused(tmp_path):
     token = tmp_path / "token"
     token.write_text("first")
