@@ -143,7 +143,7 @@ async def _operator(cluster: KubeCluster, pool: InferencePool) -> Sequence[str]:
     try:
         found = await cluster.get(OPERATOR)
     except NotFound:
-        mend = "install it (`kubectl apply -k deploy/`)"
+        mend = "install it (`kubectl apply -k deploy/`), unless it runs in another namespace"
         return [f"{begun}: there is no Deployment {OPERATOR.name} in namespace {OPERATOR.namespace}; {mend}"]
     except Forbidden:
         return [f"{begun} in {_age_s(pool):.0f} s: ask whoever runs the cluster whether it is installed"]

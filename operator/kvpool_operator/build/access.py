@@ -1,4 +1,4 @@
-"""Who the router is and what it may do: read the Pods of its namespace, nothing else."""
+"""Who the router is and what it may do: list and watch the Pods of its namespace, nothing else."""
 
 import base64
 
@@ -21,7 +21,7 @@ def role(pool: InferencePool) -> Json:
         "apiVersion": f"{_RBAC}/v1",
         "kind": "Role",
         "metadata": metadata(pool, router_name(pool.metadata.name)),
-        "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}],
+        "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}],
     }
 
 

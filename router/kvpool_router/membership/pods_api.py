@@ -14,7 +14,7 @@ GONE = 410
 BAD_CREDENTIALS = 401
 NO_RIGHTS = 403
 _MOUNT = "mount the service account's token there (automountServiceAccountToken)"
-_RIGHTS = "the ServiceAccount needs get, list and watch of pods: the operator's Role <pool>-router gives them"
+_RIGHTS = "the ServiceAccount needs list and watch of pods: the operator's Role <pool>-router gives them"
 LONGEST_EVENT = 8 << 20
 """Bytes. etcd takes objects of up to 1.5 MB; what is longer is no event."""
 

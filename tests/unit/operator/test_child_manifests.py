@@ -64,7 +64,7 @@ def test_everything_is_owned_by_the_pool_and_goes_with_it():
 
 def test_the_router_reads_the_pods_of_its_namespace_and_nothing_else():
     role = made()["Role", "qwen-router"]
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
 
 
 def test_the_router_understands_its_configuration():
