@@ -99,7 +99,10 @@ def _columns() -> Iterable[Manifest]:
         ("ROUTER URL", "string", ".status.router.url", "Where clients send requests.", 1),
     )
     for name, kind, path, description, priority in rows:
-        yield {"name": name, "type": kind, "description": description, "jsonPath": path, "priority": priority}
+        shown_wide: Manifest = (
+            {"priority": priority} if priority else {}
+        )  # API servers drop a 0: it would differ for ever
+        yield {"name": name, "type": kind, "description": description, "jsonPath": path, **shown_wide}
 
 
 def _with_rules(schema: Manifest, table: Iterable[Rule]) -> Manifest:

@@ -43,8 +43,8 @@ def test_names_are_ours_and_never_in_the_category_all() -> None:
 def test_columns_are_those_that_a_pool_is_judged_by() -> None:
     version = as_map(as_list(at(custom_resource_definition(), ("spec", "versions")))[0])
     columns = [as_map(each) for each in as_list(version["additionalPrinterColumns"])]
-    shown = [each["name"] for each in columns if each["priority"] == 0]
-    wide = [each["name"] for each in columns if each["priority"] == 1]
+    shown = [each["name"] for each in columns if "priority" not in each]
+    wide = [each["name"] for each in columns if each.get("priority") == 1]
     assert shown == ["MODEL", "READY", "DESIRED", "HIT%", "QUEUE", "WHY", "AGE"]
     assert wide == ["PREDICTED%", "KV%", "ROUTER URL"]
     assert version["selectableFields"] == [{"jsonPath": ".spec.model.name"}]
