@@ -38,11 +38,14 @@ generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.y
 	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml
 	cp crds/inferencepools.yaml deploy/role/role.yaml deploy/chart/files/
 
-lock: $(VENV)/dev ## Renew requirements/*.lock
+lock: $(VENV)/dev $(VENV)/bin/uv ## Renew requirements/*.lock
 	$(VENV)/bin/uv pip compile $(LOCK) --all-extras pyproject.toml -o requirements/runtime.lock
 	$(VENV)/bin/uv pip compile $(LOCK) --all-extras --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
 	for image in operator router sim; do $(VENV)/bin/uv pip compile $(LOCK) --extra $$image -c requirements/runtime.lock pyproject.toml -o requirements/$$image.lock || exit 1; done
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+$(VENV)/bin/uv:
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
 
 tiny-model: $(VENV)/dev ## Make the small random model that examples/cpu-vllm.yaml serves (installs vLLM for CPU first)
 	$(PY) tests/vllm/environment.py
