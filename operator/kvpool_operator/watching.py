@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 
 from kvpool_api.manifest import Manifest, as_map, at
 from pydantic import JsonValue
@@ -15,7 +16,7 @@ LOG = logging.getLogger(__name__)
 
 async def changes(
     cluster: Cluster, kind: Kind, labels: Mapping[str, str], *, re_list_s: float
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """For ever. After any trouble all objects are listed anew: they come as ADDED, what went meanwhile as DELETED."""
     there = Standing()
     while True:
@@ -25,9 +26,10 @@ async def changes(
             for change in there.listed(listing.items):
                 yield change
             watched = cluster.watch(kind, namespace=None, labels=labels, resource_version=listing.resource_version)
-            async for change in watched:
-                there.note(change)
-                yield change
+            async with aclosing(watched):
+                async for change in watched:
+                    there.note(change)
+                    yield change
         except Expired:
             LOG.info("watching %s: too far behind, listing anew", kind.plural)
         except ClusterError as error:

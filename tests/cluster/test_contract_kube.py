@@ -74,7 +74,7 @@ async def test_a_quiet_watch_that_the_server_ends_goes_on(plane: Running, namesp
         await eventually(lambda: len(watches(plane, namespace)) >= begun + 3)
         await cluster.create(config_map("late", namespace, labels={"x": "1"}), manager="m")
         assert (await told).object["metadata"]["name"] == "late"
-        await changes.aclose()  # type: ignore[attr-defined]
+        await changes.aclose()
 
 
 def watches(plane: Running, namespace: str) -> list[dict[str, Any]]:
@@ -102,6 +102,8 @@ async def test_news_go_on_after_the_api_server_was_away(plane: Running, cluster:
     await cluster.create(config_map("b", namespace, labels=labels), manager="m")
     await eventually(lambda: heard[-1] == "b", within_s=30)
     following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
 
 
 async def test_a_paused_api_server_costs_one_deadline(plane: Running, namespace: str):

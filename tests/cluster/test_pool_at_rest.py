@@ -9,7 +9,9 @@ import yaml
 from control_planes import new_namespace, pool_plane, written_since
 from eventually import eventually
 from kvnode.control_plane import Running
+from kvpool_api.conditions import Condition
 from kvpool_api.labels import FIELD_MANAGER_CHILDREN
+from kvpool_api.status import InferencePoolStatus
 from kvpool_operator.build.children import children
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster import seam
@@ -20,7 +22,9 @@ from kvpool_operator.loop import Deps, reconcile
 from kvpool_operator.observe import engine_of, pool_of
 from kvpool_operator.plan.children import drift
 from kvpool_operator.plan.template import CurrentTemplate
+from kvpool_operator.report import report
 from kvpool_operator.settings import Settings
+from pool_world import T0
 from store_cluster import Routers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +100,20 @@ async def test_an_engine_is_taken_and_is_what_its_pool_asks_for(cluster: KubeClu
     pool = pool_of(await user_applies(cluster, namespace, spec))
     made: Any = await cluster.create(engine_pod(pool, 0, "1"), manager=FIELD_MANAGER_CHILDREN)
     assert CurrentTemplate(pool, "1").why_outdated(engine_of(made)) is None
+
+
+async def test_an_event_that_comes_again_counts(cluster: KubeCluster, namespace: str):
+    pool = pool_of(await user_applies(cluster, namespace, RICH)).metadata
+    for later in range(3):
+        await report(cluster, pool, told(Ready="True"), told(Ready="False"), (), T0 + later)
+    (event,) = (await cluster.list(seam.EVENT, namespace=namespace, labels={})).items
+    assert (event["count"], event["type"], event["reason"]) == (3, "Warning", "Because")
+    assert await cluster.latest_event(Ref(seam.POOL, namespace, "qwen"), uid=pool.uid or "") == event
+
+
+def told(**statuses: str) -> InferencePoolStatus:
+    said = {"reason": "Because", "message": "words", "last_transition_time": "2027-01-15T08:00:00Z"}
+    return InferencePoolStatus(conditions=[Condition(type=kind, status=to, **said) for kind, to in statuses.items()])
 
 
 async def test_rounds_of_a_pool_at_rest_write_nothing(plane: Running, cluster: KubeCluster, namespace: str):

@@ -143,13 +143,13 @@ class ApiFront:
         if field := request.query.get("fieldSelector"):
             assert namespace is not None
             event = await self.cluster.latest_event(Ref(kind, namespace, ""), uid=field.partition("=")[2])
-            return web.json_response({"kind": "EventList", "items": [event] if event else []})
+            return web.json_response({"kind": "EventList", "items": [_nameless(event)] if event else []})
         found = await self.cluster.list(kind, namespace=namespace, labels=_labels(request))
         first, most = int(request.query.get("continue", 0)), int(request.query.get("limit", 0)) or len(found.items)
         page = found.items[first : first + most]
         rest = {"continue": str(first + most)} if first + most < len(found.items) else {}
-        items = [{key: value for key, value in item.items() if key not in ("apiVersion", "kind")} for item in page]
         meta = {"resourceVersion": found.resource_version, **rest}
+        items = [_nameless(item) for item in page]
         return web.json_response({"kind": f"{kind.kind}List", "metadata": meta, "items": items})
 
     async def _watch(self, request: web.Request, kind: Kind, namespace: str | None) -> web.StreamResponse:
@@ -174,13 +174,18 @@ class ApiFront:
     ) -> None:
         version = request.query["resourceVersion"]
         watched = self.cluster.watch(kind, namespace=namespace, labels=_labels(request), resource_version=version)
-        async with aclosing(watched) as changes:  # type: ignore[type-var]
+        async with aclosing(watched) as changes:
             async for change in changes:
                 await _say(response, change.type, change.object)
 
 
 async def _say(response: web.StreamResponse, kind: str, told: dict) -> None:
     await response.write(json.dumps({"type": kind, "object": told}).encode() + b"\n")
+
+
+def _nameless(item: seam.Manifest) -> dict:
+    """As a list holds it."""
+    return {key: value for key, value in item.items() if key not in ("apiVersion", "kind")}
 
 
 def _status_of(error: seam.ClusterError) -> dict:

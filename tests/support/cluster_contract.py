@@ -9,7 +9,7 @@ A test module makes a class of it, with two fixtures of its own:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -122,7 +122,7 @@ async def gone(cluster: Cluster, wanted: Ref) -> None:
             await asyncio.sleep(0.02)
 
 
-async def following(changes: AsyncIterator[Change], count: int) -> list[tuple[str, str]]:
+async def following(changes: AsyncGenerator[Change, None], count: int) -> list[tuple[str, str]]:
     """The next `count` changes as (type, name)."""
     seen: list[tuple[str, str]] = []
     async with asyncio.timeout(DEADLINE_S), aclosing(changes):
@@ -402,7 +402,7 @@ class ClusterContract:
         for name, uid, time in (("e1", "u", "T10:00:02Z"), ("e2", "u", "T10:00:01Z"), ("e3", "other", "T10:00:03Z")):
             await cluster.apply(event_about(about, name, uid=uid, time=f"2026-01-01{time}"), manager="m", force=True)
         latest: Any = await cluster.latest_event(ref(about), uid="u")
-        assert (latest["metadata"]["name"], latest["message"]) == ("e1", "words of e1")
+        assert (latest["kind"], latest["metadata"]["name"], latest["message"]) == ("Event", "e1", "words of e1")
 
     async def test_what_an_owner_owns_goes_with_it(self, cluster: Cluster, namespace: str):
         owner: Any = await cluster.apply(config_map("owner", namespace), manager="m", force=False)

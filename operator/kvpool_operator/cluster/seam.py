@@ -4,7 +4,7 @@ Two implementations stand behind it: one talks to an API server, the other keeps
 child processes on this machine. One contract suite holds both to the same behaviour.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -176,6 +176,9 @@ class Cluster(Protocol):
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
-    ) -> AsyncIterator[Change]:
-        """Changes after `resource_version`, for ever. Raises Expired: list again and watch from there."""
+    ) -> AsyncGenerator[Change, None]:
+        """Changes after `resource_version`, for ever; close it to end it at once.
+
+        Raises Expired: list again and watch from there.
+        """
         ...

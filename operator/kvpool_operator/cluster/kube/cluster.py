@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Literal
 
 from kubernetes.aio.client import ApiClient
@@ -94,12 +94,8 @@ class KubeCluster:
             pages = [page async for page in self._pages(path, selector, limit=self._pace.page)]
         except Expired:
             pages = [page async for page in self._pages(path, selector, limit=None)]
-        # Listed objects do not name their kind: the list does.
-        named = {"apiVersion": kind.api_version, "kind": kind.kind}
-        items = (as_map(item) for page in pages for item in as_list(page.get("items")))
-        return Listing(
-            tuple({**named, **item} for item in items), as_text(at(pages[0], ("metadata", "resourceVersion")))
-        )
+        items = tuple(item for page in pages for item in _items(kind, page))
+        return Listing(items, as_text(at(pages[0], ("metadata", "resourceVersion"))))
 
     async def delete(self, ref: Ref, *, uid: str, grace_s: int | None = None) -> None:
         options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
@@ -126,11 +122,11 @@ class KubeCluster:
     async def latest_event(self, about: Ref, *, uid: str) -> Manifest | None:
         query = paths.query({"fieldSelector": f"involvedObject.uid={uid}"})
         told = await self._object(Request("GET", paths.collection(EVENT, about.namespace) + query))
-        return latest(as_map(event) for event in as_list(told.get("items")))
+        return latest(_items(EVENT, told))
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         path = paths.collection(kind, namespace)
 
         def request(version: str, ends_after_s: int) -> Request:
@@ -157,3 +153,9 @@ class KubeCluster:
 
     async def _object(self, request: Request) -> Manifest:
         return as_map(json.loads(await self._calls.answer(request)))
+
+
+def _items(kind: Kind, page: Manifest) -> Iterator[Manifest]:
+    """Listed objects do not name their kind: the list does."""
+    for item in as_list(page.get("items")):
+        yield {"apiVersion": kind.api_version, "kind": kind.kind, **as_map(item)}

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -112,7 +112,7 @@ class LocalCluster:
 
     def watch(
         self, kind: Kind, *, namespace: str | None, labels: Mapping[str, str], resource_version: str
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         return self._objects().watch(Selection(kind, namespace, labels), resource_version)
 
     def address_of(self, namespace: str, service: str, port_name: str = "http") -> tuple[str, int] | None:

@@ -1,7 +1,7 @@
 """The API objects of a local cluster, in memory, with the writing rules of an API server."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -82,7 +82,7 @@ class Store:
         told = self.list(Selection(seam.EVENT, about.namespace, {})).items
         return latest(event for event in told if mapping(event, "involvedObject").get("uid") == uid)
 
-    async def watch(self, selection: Selection, resource_version: str) -> AsyncIterator[Change]:
+    async def watch(self, selection: Selection, resource_version: str) -> AsyncGenerator[Change, None]:
         """Changes after `resource_version`, for ever. Raises Expired where they are forgotten."""
         version = int(resource_version)
         while True:
