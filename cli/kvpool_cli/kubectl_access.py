@@ -15,7 +15,9 @@ from yaml import YAMLError
 
 from kvpool_cli.errors import FAILED, UserError
 
-RIGHTS = f"get and list of {POOL_RESOURCE} and pods, get of secrets, get and create of pods/portforward"
+RIGHTS = (
+    f"get and list of {POOL_RESOURCE}, list of pods, get of the Secret <pool>-admin, get and create of pods/portforward"
+)
 
 
 @dataclass(frozen=True, slots=True)

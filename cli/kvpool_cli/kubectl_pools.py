@@ -132,6 +132,8 @@ def _why(trouble: ClusterError) -> str:
     if isinstance(trouble, Refused) and "is forbidden" in str(trouble):
         words = lack(trouble) if isinstance(trouble, Forbidden) else str(trouble).rstrip(": ")
         return f"{words}; it takes get and create of pods/portforward"
+    if "connection refused" in str(trouble):
+        return f"it does not listen on port {ROUTER_ADMIN_PORT} yet"
     return str(trouble)
 
 

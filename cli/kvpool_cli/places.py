@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Protocol
 
-from kvpool_cli.errors import UserError
+from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.found import Found
 from kvpool_cli.found_here import found_here
 from kvpool_cli.option_groups import flags_given
@@ -57,8 +57,12 @@ def _here(folder: Path) -> Place:
 
 
 def _in_cluster(options: PlaceOptions, env: Mapping[str, str]) -> Place:
-    from kvpool_cli.kubectl_access import access
-    from kvpool_cli.kubectl_pools import found_in_cluster
+    try:
+        from kvpool_cli.kubectl_access import access
+        from kvpool_cli.kubectl_pools import found_in_cluster
+    except ModuleNotFoundError as lacking:
+        mend = "pip install 'kvpool[operator]'"
+        raise UserError(f"clusters need the package {lacking.name}: {mend}", exit_code=FAILED) from lacking
 
     told = access(kubeconfig(options, env), options.context, options.namespace)
 

@@ -115,7 +115,7 @@ async def test_a_user_without_rights_is_told_which_and_sees_what_the_rights_allo
     code, _, said = await kvpool("status", "--kubeconfig", user, "-n", namespace)
     assert code == 1
     assert "may not list inferencepools.kvpool.dev" in said
-    assert "ask for a Role with get and list of inferencepools.kvpool.dev and pods" in said
+    assert "ask for a Role with get and list of inferencepools.kvpool.dev, list of pods" in said
     grant(plane, namespace)
     code, shown, _ = await kvpool("status", "--kubeconfig", user, "-n", namespace)
     assert code == 0

@@ -175,8 +175,10 @@ async def test_an_api_server_that_leaves_meanwhile_is_said(api, where):
 
 
 async def test_the_kubelets_words_about_a_port_that_nobody_listens_on_are_told(api, where):
-    api.kubelet_says = "error forwarding port 8001: connection refused"
-    assert (await only(where)).notes == ("router qwen-router-1 cannot be asked: " + api.kubelet_says,)
+    api.kubelet_says = "error forwarding port 8001 to pod c81d: dial tcp4 127.0.0.1:8001: connect: connection refused"
+    assert (await only(where)).notes == ("router qwen-router-1 cannot be asked: it does not listen on port 8001 yet",)
+    api.kubelet_says = "the node is on fire"
+    assert (await only(where)).notes == ("router qwen-router-1 cannot be asked: the node is on fire",)
 
 
 async def test_a_lost_secret_is_said(api, where):

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,10 @@ def test_the_kubeconfig_is_the_one_told_else_the_environments_else_the_users(env
     assert kubeconfig(PlaceOptions(kubeconfig=Path("/a")), {"KUBECONFIG": "/b"}) == Path("/a")
     assert kubeconfig(PlaceOptions(), env | {"KUBECONFIG": "/b:/c"}) == Path("/b:/c")
     assert kubeconfig(PlaceOptions(), env) == tmp_path / ".kube" / "config"
+
+
+async def test_an_installation_without_the_client_for_clusters_says_how_to_get_it(env, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "kvpool_cli.kubectl_access", raising=False)
+    monkeypatch.setitem(sys.modules, "kubernetes.aio.config.config_exception", None)
+    said = await words(env, kubeconfig=write_kubeconfig(tmp_path))
+    assert said == "clusters need the package kubernetes.aio.config.config_exception: pip install 'kvpool[operator]'"
