@@ -226,6 +226,8 @@ class ClusterContract:
     async def test_create_makes_what_is_not_there_and_leaves_alone_what_is(self, cluster: Cluster, namespace: str):
         made: Any = await cluster.create(config_map("a", namespace, data={"x": "1"}), manager="m")
         assert made["data"] == {"x": "1"}
+        (entry,) = made["metadata"]["managedFields"]
+        assert (entry["manager"], entry["operation"]) == ("m", "Update")
         with pytest.raises(AlreadyExists, match='"a" already exists'):
             await cluster.create(config_map("a", namespace, data={"x": "2"}), manager="m")
         assert await cluster.get(ref(made)) == made

@@ -101,7 +101,7 @@ class Store:
         ref = ref_of(manifest)
         if ref in self._objects:
             raise AlreadyExists(f'{ref.kind.plural} "{ref.name}" already exists')
-        return self.apply(manifest, manager=manager, force=False)
+        return self._applied(ref, manifest, None, Owner(manager, operation="Update"), force=False)
 
     def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
@@ -110,9 +110,11 @@ class Store:
         ref = ref_of(manifest)
         live = self._stored(ref) if subresource else self._objects.get(ref)
         _check_preconditions(manifest, live)
+        return self._applied(ref, manifest, live, Owner(manager, subresource or ""), force=force)
+
+    def _applied(self, ref: Ref, manifest: Manifest, live: Stored | None, owner: Owner, *, force: bool) -> Manifest:
         if live is None and "deletionTimestamp" in metadata(manifest):
             raise Refused("metadata.deletionTimestamp: Forbidden: it is set by a delete")
-        owner = Owner(manager, subresource or "")
         written = self._merged(ref, manifest, live, owner, force)
         if live is not None and (written.manifest, written.owners) == (_bare(live.manifest), live.owners):
             return copied(live.manifest)
@@ -252,7 +254,7 @@ def _managed_fields(kind: Kind, owners: Owners, since: Mapping[Owner, str]) -> I
     for owner in sorted(owners):
         entry: Manifest = {
             "manager": owner.manager,
-            "operation": "Apply",
+            "operation": owner.operation,
             "apiVersion": kind.api_version,
             "time": since[owner],
             "fieldsType": "FieldsV1",
