@@ -36,7 +36,7 @@ REGISTRY ?=
 
 generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml, and the Helm chart's copies
 	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml
-	cp crds/inferencepools.yaml deploy/role/role.yaml deploy/chart/files/
+	cp crds/inferencepools.yaml deploy/role/role.yaml deploy/users/roles.yaml deploy/chart/files/
 
 lock: $(VENV)/dev $(VENV)/bin/uv ## Renew requirements/*.lock
 	$(VENV)/bin/uv pip compile $(LOCK) --all-extras pyproject.toml -o requirements/runtime.lock

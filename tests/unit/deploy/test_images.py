@@ -154,7 +154,7 @@ def test_a_registry_that_is_no_place_is_refused(tools, registry):
     assert "give a host and perhaps a path" in done.stderr
 
 
-@pytest.mark.parametrize("copied", ["crds/inferencepools.yaml", "deploy/role/role.yaml"])
+@pytest.mark.parametrize("copied", ["crds/inferencepools.yaml", "deploy/role/role.yaml", "deploy/users/roles.yaml"])
 def test_the_chart_has_true_copies(copied):
     copy = ROOT / "deploy/chart/files" / Path(copied).name
     assert copy.read_text() == (ROOT / copied).read_text(), "run `make generate`"

@@ -1,4 +1,4 @@
-"""What a pool runs passes the `restricted` Pod Security level, and the check that says so would notice if it did not."""
+"""What a pool runs passes the `restricted` Pod Security level, and the check would notice if it did not."""
 
 import copy
 
