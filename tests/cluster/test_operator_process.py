@@ -90,7 +90,7 @@ class Pool:
     async def kubelet_reports(self, pod: Manifest, message: str = "", ready: str = "True") -> None:
         """As the kubelet of a node that runs it would."""
         conditions: list = [
-            {"type": kind, "status": ready, "lastTransitionTime": rfc3339(1_800_000_000), "message": message}
+            {"type": kind, "status": ready, "lastTransitionTime": rfc3339(time.time()), "message": message}
             for kind in ("ContainersReady", "Ready")
         ]
         head: Manifest = {"apiVersion": "v1", "kind": "Pod"}
