@@ -86,11 +86,12 @@ def _covered(name: str, *folders: str) -> list[str]:
 def cluster() -> None:
     """In a cluster that is started for it and stopped after it, unless KUBECONFIG gives one."""
     from kvnode import cluster as clusters
-    from kvnode import images
+    from kvnode import images, own_images
     from kvnode.failure import NodeFailure
 
     try:
-        images.base()  # outside of any test's time
+        images.base()  # outside of any test's time, and of the network without a way out
+        own_images.archives()
         started = clusters.chosen("ring")
         started.up()
         try:

@@ -7,6 +7,7 @@ import pytest
 from kubectl import Kubectl, from_environment, own_namespace
 from kvnode import cluster, images
 from kvnode.node import Node
+from pools_in_cluster import installed, load_images
 
 HERE = Path(__file__).resolve().parent
 
@@ -31,6 +32,14 @@ def python_image(admin: Kubectl) -> str:
     archive = images.build(HERE / "python.Dockerfile", tag)
     cluster.named(admin.kubeconfig).load(archive)
     return tag
+
+
+@pytest.fixture(scope="session")
+def operator_in_cluster(admin: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """kubectl for a cluster in which kvpool is installed as its guide says, with the images of this checkout."""
+    load_images(admin.kubeconfig)
+    with installed(admin, tmp_path_factory.mktemp("install")):
+        yield admin
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A Kubernetes cluster for tests and trials on this machine.
 
-up starts it and says how to use it; down stops it and leaves nothing but the cache. Which cluster: the one that
+up starts it and says how to use it; images builds kvpool's own images and loads them; down stops it and leaves nothing
+but the cache. Which cluster: the one that
 KUBECONFIG names, as it is; else kind, where docker runs; else a node of our own, built from Go modules the first time
 (about 12 minutes) and started in a network namespace of its own (about 5 seconds).
 """
@@ -10,7 +11,7 @@ import re
 import shlex
 import sys
 
-from kvnode import build, cache
+from kvnode import build, cache, own_images
 from kvnode.cluster import Cluster, chosen
 from kvnode.failure import NodeFailure
 from kvnode.node import DEFAULT
@@ -27,6 +28,12 @@ def tell_how_to_use(cluster: Cluster) -> None:
     say(f"  {shlex.join((*cluster.entry, kubectl, '--kubeconfig', str(cluster.kubeconfig), 'get', 'pods', '-A'))}")
 
 
+def load_own_images(cluster: Cluster) -> None:
+    for archive in own_images.archives():
+        cluster.load(archive)
+    say("loaded: " + ", ".join(own_images.names()))
+
+
 def name_of_a_node(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", text):
         raise argparse.ArgumentTypeError(f"{text!r}: at most 32 of a-z, 0-9 and -, such as {DEFAULT}")
@@ -35,7 +42,7 @@ def name_of_a_node(text: str) -> str:
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m kvnode", description=__doc__)
-    parser.add_argument("command", choices=("build", "up", "down", "kubeconfig", "status"))
+    parser.add_argument("command", choices=("build", "up", "images", "down", "kubeconfig", "status"))
     parser.add_argument("--name", default=DEFAULT, type=name_of_a_node, help=f"which of several (default: {DEFAULT})")
     asked = parser.parse_args(words)
     if asked.command == "build":
@@ -50,7 +57,9 @@ def main(words: list[str]) -> None:
         return
     elif not cluster.is_up():
         raise NodeFailure("no cluster is up; start it: make cluster")
-    if asked.command == "kubeconfig":
+    if asked.command == "images":
+        load_own_images(cluster)
+    elif asked.command == "kubeconfig":
         say(str(cluster.kubeconfig))
     else:
         tell_how_to_use(cluster)

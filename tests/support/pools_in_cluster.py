@@ -1,0 +1,127 @@
+"""kvpool in a real cluster as users have it: images, `kubectl apply -k`, pools of simulated engines, a client Pod."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from install_manifests import NAMESPACE, ROOT
+from kubectl import Kubectl
+from kvnode import cluster, own_images
+from kvnode.own_images import REGISTRY, TAG
+
+SIMULATED = f"{REGISTRY}/kvpool/engine-sim:{TAG}"
+MODEL = "Qwen/Qwen3-32B"
+POOLS = "inferencepools.kvpool.dev"
+SMALL_ROUTER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+"""What a router asks for by default, two cores hold three times."""
+
+
+def load_images(kubeconfig: Path) -> None:
+    """The images of this checkout, by its Dockerfiles, into the cluster."""
+    for archive in own_images.archives():
+        cluster.named(kubeconfig).load(archive)
+
+
+@contextmanager
+def installed(kubectl: Kubectl, folder: Path) -> Iterator[None]:
+    """The operator serves in the block, installed by the overlay that the guide shows; then nothing of it is left."""
+    (folder / "kvpool").symlink_to(ROOT)
+    overlay = folder / "mine"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{REGISTRY}/", TAG))
+    kubectl("apply", "--kustomize", str(overlay))
+    try:
+        available = ("--for=condition=Available", "deployment/kvpool-operator", "--timeout=90s")
+        kubectl("--namespace", NAMESPACE, "wait", *available, timeout_s=100)
+        yield
+    finally:
+        kubectl("delete", "--kustomize", str(overlay), "--timeout=90s", timeout_s=100)
+
+
+def overlay_of_the_guide(registry: str, tag: str) -> str:
+    """docs/install.md shows one, for a registry of the reader's own."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/install.md").read_text(), re.M | re.S)
+    (shown,) = (block for block in blocks if "replacements:" in block)
+    told = re.sub(r"newName: \S*?kvpool/operator", f"newName: {registry}kvpool/operator", shown)
+    return re.sub(r"newTag: [^\s}]+", f"newTag: {tag}", told)
+
+
+def pool(name: str, model: str = MODEL, **spec: object) -> dict[str, Any]:
+    """An InferencePool of simulated engines, with a router that leaves room for others on a small node."""
+    common = {"model": {"name": model}, "engine": {"image": SIMULATED}, "router": SMALL_ROUTER}
+    return {
+        "apiVersion": "kvpool.dev/v1alpha1",
+        "kind": "InferencePool",
+        "metadata": {"name": name},
+        "spec": common | spec,
+    }
+
+
+def wait_until_ready(kubectl: Kubectl, *names: str, within_s: int = 90) -> None:
+    """Without names: all pools of the namespace."""
+    which = [f"{POOLS}/{name}" for name in names] if names else [POOLS, "--all"]
+    kubectl("wait", "--for=condition=Ready", *which, f"--timeout={within_s}s", timeout_s=within_s + 10)
+
+
+def conditions(kubectl: Kubectl, name: str) -> dict[str, dict[str, Any]]:
+    """By type; empty before the operator's first visit."""
+    status = kubectl.get(POOLS, name).get("status", {})
+    return {each["type"]: each for each in status.get("conditions", [])}
+
+
+def engines(kubectl: Kubectl, name: str) -> list[dict[str, Any]]:
+    """Pods."""
+    found: list[dict[str, Any]] = kubectl.get("pods", "-l", f"kvpool.dev/pool={name},kvpool.dev/role=engine")["items"]
+    return found
+
+
+COMPLETE = """
+import json, sys, urllib.request
+url, told, answers = sys.argv[1], json.loads(sys.argv[2]), []
+for prompt in told["prompts"]:
+    body = json.dumps({"model": told["model"], "prompt": prompt, "max_tokens": 4}).encode()
+    request = urllib.request.Request(url + "/v1/completions", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answers.append({"id": answer.headers["x-request-id"], **json.load(answer)})
+print(json.dumps(answers))
+"""
+FETCH = """
+import sys, urllib.request
+with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
+    sys.stdout.write(answer.read().decode())
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A Pod in the cluster, from which requests are sent."""
+
+    kubectl: Kubectl
+    name: str = "client"
+
+    def start(self) -> None:
+        container = {"name": "client", "image": SIMULATED, "command": ["python", "-c", "import time; time.sleep(3600)"]}
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+        self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec})
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{self.name}", "--timeout=60s", timeout_s=70)
+
+    def complete(self, url: str, prompts: Sequence[str], model: str = MODEL) -> list[dict[str, Any]]:
+        """The answers' bodies, one after the other, each with its request's id."""
+        told = json.dumps({"model": model, "prompts": prompts})
+        answers: list[dict[str, Any]] = json.loads(self._python(COMPLETE, url, told))
+        return answers
+
+    def fetch(self, url: str) -> str:
+        return self._python(FETCH, url)
+
+    def counted(self, pods: Sequence[Mapping[str, Any]], metric: str) -> float:
+        """The sum of one counter over the engines in these Pods, as they tell it themselves."""
+        pages = [self.fetch(f"http://{pod['status']['podIP']}:8000/metrics") for pod in pods]
+        return sum(float(value) for page in pages for value in re.findall(rf"^{metric}{{.*}} (\S+)$", page, re.M))
+
+    def _python(self, program: str, *words: str) -> str:
+        return self.kubectl("exec", self.name, "--", "python", "-c", program, *words, timeout_s=120)
