@@ -30,12 +30,12 @@ def place(options: PlaceOptions, env: Mapping[str, str], user: int, *, is_plugin
     if told:
         return _in_cluster(options, env)
     if options.run_folder:
-        return _here(options.run_folder)
+        return here(options.run_folder)
     if is_plugin:
         return _in_cluster(options, env)
     folder = default_run_folder(env, Path(gettempdir()), user)
     if running(folder) or left_behind(folder) or not _is_there(kubeconfig(options, env)):
-        return _here(folder)
+        return here(folder)
     return _in_cluster(options, env)
 
 
@@ -49,7 +49,9 @@ def _is_there(paths: Path) -> bool:
     return any(Path(each).is_file() for each in str(paths).split(":"))
 
 
-def _here(folder: Path) -> Place:
+def here(folder: Path) -> Place:
+    """The pools whose records are in the folder."""
+
     async def find(pool: str | None, decisions: int) -> Found:
         return await found_here(pool, folder, decisions)
 

@@ -1,11 +1,16 @@
 """`kvpool up` inside the tests' own process, its children real: what the command does is seen by coverage too."""
 
+import re
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from kvpool_cli.errors import UserError
+from kvpool_cli.explain import Asked, explain
+from kvpool_cli.places import here
 from kvpool_cli.runs import RunFolder
 from kvpool_cli.status import status
 from kvpool_cli.up.command import UpOptions, up
@@ -45,7 +50,7 @@ def test_a_signal_ends_a_ready_pool_while_status_still_sees_it(tmp_path, capfd):
             assert time.monotonic() < deadline
             time.sleep(0.1)
             if folder.record() is not None:
-                codes.append(status("pool", tmp_path / "run"))
+                codes.append(status("pool", here(tmp_path / "run")))
         signal.raise_signal(signal.SIGTERM)
 
     thread = threading.Thread(target=interrupt)
@@ -53,6 +58,39 @@ def test_a_signal_ends_a_ready_pool_while_status_still_sees_it(tmp_path, capfd):
     assert up(options(tmp_path, manifest(replicas=1))) == 130
     thread.join()
     assert codes[-1] == 0
+
+
+def test_a_request_to_a_running_pool_is_explained_by_what_each_engine_would_have_cost(tmp_path, capfd):
+    run = tmp_path / "run"
+    ask = (
+        "import json, os, urllib.request as r; "
+        'body = json.dumps({"model": os.environ["KVPOOL_MODEL"], "prompt": "once " * 500, "max_tokens": 2}).encode(); '
+        'told = {"content-type": "application/json", "x-request-id": "the-one"}; '
+        'r.urlopen(r.Request(os.environ["KVPOOL_URL"] + "/v1/completions", body, told)).read()'
+    )
+    told = []
+
+    def explained():
+        deadline = time.monotonic() + 60
+        while not told:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            with suppress(UserError):
+                told.append(explain(Asked("the-one", "pool", 5), here(run)))
+        (run / "done").touch()
+
+    thread = threading.Thread(target=explained)
+    thread.start()
+    (tmp_path / "ask.py").write_text(ask)
+    wait = f"until [ -e {run / 'done'} ]; do sleep 0.1; done"
+    assert (
+        up(options(tmp_path, manifest(replicas=2), once_ready=f"{sys.executable} {tmp_path / 'ask.py'} && {wait}")) == 0
+    )
+    thread.join()
+    said = capfd.readouterr().out
+    assert "the-one  /v1/completions" in said
+    assert "by CacheAware: least cost" in said
+    assert all(re.search(rf"-{slot} +\d", said) for slot in (0, 1))
 
 
 def test_a_pool_that_is_late_is_a_users_error_with_its_cause(tmp_path):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,12 @@ def test_what_is_wrong_is_said_in_one_line_with_the_mend(load, changes, words):
         load(**changes)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_router_carries_no_client_of_kubernetes():
+    """Which would be half its memory again, and double its start."""
+    program = (
+        "import sys, kvpool_router.__main__; print([name for name in sys.modules if name.startswith('kubernetes')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
