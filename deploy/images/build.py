@@ -1,7 +1,7 @@
 """Builds kvpool's images and pushes them: `make images REGISTRY=registry.example/team`.
 
 With docker, podman or buildah, whichever is there and works. The images are REGISTRY/kvpool/operator, /router and
-/engine-sim, tagged with the release's version. Without a registry they are built and stay on this machine.
+/engine-sim, tagged with the release's version. Without a registry they are built as localhost/kvpool/... and stay here.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGES = ("operator", "router", "engine-sim")
+NOWHERE = "localhost"
+"""The registry in the names of images that only this machine has: nothing is ever pulled under such a name."""
 
 
 class BuildFailure(Exception):
@@ -69,7 +71,7 @@ def revision() -> str:
 
 
 def name_of(image: str, registry: str, tag: str) -> str:
-    return f"{registry}/kvpool/{image}:{tag}" if registry else f"kvpool/{image}:{tag}"
+    return f"{registry or NOWHERE}/kvpool/{image}:{tag}"
 
 
 def build_words(image: str, name: str, base: str | None) -> list[str]:

@@ -75,7 +75,11 @@ def test_its_namespace_enforces_the_restricted_level(mode):
 
 
 def test_every_image_is_one_that_is_built_here(mode):
-    built = {f"kvpool/{folder.name}" for folder in (DEPLOY / "images").iterdir() if (folder / "Dockerfile").exists()}
+    built = {
+        f"localhost/kvpool/{folder.name}"
+        for folder in (DEPLOY / "images").iterdir()
+        if (folder / "Dockerfile").exists()
+    }
     named = {each["image"] for spec in pod_specs([*mode[0], *mode[1]]) for each in spec["containers"]}
     named |= {environment(one(objects, "Deployment"))["KVPOOL_ROUTER_IMAGE"] for objects in mode}
     assert {image.rpartition(":")[0] for image in named} <= built
@@ -92,7 +96,7 @@ def test_one_line_of_kustomize_says_where_all_images_come_from(tmp_path: Path):
     shutil.copytree(ROOT / "crds", tmp_path / "crds")
     base = tmp_path / "deploy/base/kustomization.yaml"
     told = yaml.safe_load(base.read_text())
-    told["images"] = [{"name": "kvpool/operator", "newName": IMAGE.format("operator")[:-4], "newTag": "9.9"}]
+    told["images"] = [{"name": "localhost/kvpool/operator", "newName": IMAGE.format("operator")[:-4], "newTag": "9.9"}]
     base.write_text(yaml.safe_dump(told))
     for folder in ("deploy", "deploy/namespaced"):
         assert images(kustomized(tmp_path / folder)) == (IMAGE.format("operator"), IMAGE.format("router"))

@@ -6,7 +6,7 @@ app.kubernetes.io/part-of: kvpool
 {{- /* An image of ours: (list . "router") */ -}}
 {{- define "kvpool.image" -}}
 {{- $top := index . 0 -}}
-{{- with $top.Values.image.registry }}{{ . }}/{{ end }}kvpool/{{ index . 1 }}:{{ $top.Values.image.tag | default $top.Chart.AppVersion }}
+{{- $top.Values.image.registry }}/kvpool/{{ index . 1 }}:{{ $top.Values.image.tag | default $top.Chart.AppVersion }}
 {{- end -}}
 
 {{- define "kvpool.podSecurity" -}}

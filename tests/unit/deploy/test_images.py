@@ -123,6 +123,7 @@ def test_without_a_registry_nothing_is_pushed(tools):
     done = tools.build()
     assert (done.returncode, "not pushed" in done.stdout) == (0, True)
     assert not [line for line in tools.asked() if " push " in line]
+    assert "--tag localhost/kvpool/router:" in tools.asked()[2], "a name that nothing is pulled under"
 
 
 def test_a_docker_that_does_not_run_leaves_it_to_podman(tools):
