@@ -20,7 +20,7 @@ from kvpool_operator.cluster.seam import Cluster, Kind, Ref
 Trouble = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """Answers a request in the cluster's stead; None: lets it pass after all."""
 
-QUICK = Pace(call_s=2.0, log_s=0.5, waits_s=(0.001, 0.002, 0.003), patience_s=0.05, watch_s=1.0, watch_slack_s=1.0)
+QUICK = Pace(call_s=10.0, log_s=10.0, waits_s=(0.001, 0.002, 0.003), patience_s=0.05, watch_s=1.0, watch_slack_s=1.0)
 RESOURCES = {kind.plural: kind for kind in seam.KINDS.values()}
 STATUS = (
     (seam.AlreadyExists, 409, "AlreadyExists", ()),

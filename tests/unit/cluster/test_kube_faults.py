@@ -88,10 +88,11 @@ async def test_a_longer_wait_is_passed_on_at_once(front, cluster):
 
 
 async def test_a_slow_answer_is_waited_for_and_one_too_slow_is_not_asked_for_again(front):
-    async with kube_over(front, replace(QUICK, call_s=0.2)) as cluster:
-        front.troubles.append(slow(0.05))
+    async with kube_over(front) as cluster:
+        front.troubles.append(slow(0.3))
         await applied(cluster)
-        front.troubles.append(slow(5))
+    async with kube_over(front, replace(QUICK, call_s=0.2)) as cluster:
+        front.troubles.append(slow(30))
         with pytest.raises(Unavailable, match=r"PATCH /api/v1/namespaces/default/configmaps/a: no answer .* in time"):
             await applied(cluster)
     assert len(front.seen) == 2
@@ -222,9 +223,10 @@ async def test_a_log_is_asked_for_once_since_its_node_may_be_silent(front, clust
     front.troubles.append(refusing(500, "dial tcp 10.0.0.1:10250: connect: connection refused"))
     with pytest.raises(Unavailable, match="10250"):
         await cluster.ended_log(pod, container="engine", lines=10)
-    front.troubles.append(slow(5))
-    with pytest.raises(Unavailable, match="in time"):
-        await cluster.ended_log(pod, container="engine", lines=10)
+    async with kube_over(front, replace(QUICK, log_s=0.2)) as hasty:
+        front.troubles.append(slow(30))
+        with pytest.raises(Unavailable, match="in time"):
+            await hasty.ended_log(pod, container="engine", lines=10)
     assert len(front.seen) == 2
 
 
@@ -326,7 +328,7 @@ async def test_a_watch_that_a_stranger_ends_at_once_is_not_asked_for_without_pau
 
 async def test_a_silent_watch_is_taken_for_dead(front):
     front.troubles.append(slow(60))
-    async with kube_over(front, replace(QUICK, watch_s=0.1, watch_slack_s=-0.9)) as cluster:
+    async with kube_over(front, replace(QUICK, watch_slack_s=-0.5)) as cluster:
         told = asyncio.ensure_future(following(watched(cluster), 1))
         await started(front)
         await applied(cluster)
