@@ -1,0 +1,153 @@
+"""The operator killed after its n-th write, for every n of a create, a rollout and a scale-in.
+
+On etcd, API server and controller manager; kubelets and routers are played. All n are tried on the operator's core in
+this process, whose cluster goes dead after the n-th write (`MortalCluster`); a seeded few on a process, by SIGKILL.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+from control_planes import new_namespace, pool_plane
+from kvnode.control_plane import Running
+from kvpool_operator.build.names import template_hash
+from kvpool_operator.cluster.kube import KubeCluster, connect
+from kvpool_operator.loop import Deps, reconcile
+from kvpool_operator.manifests import name_of
+from kvpool_operator.observe import pool_of
+from kvpool_operator.settings import Settings
+from mortal_cluster import Killed, MortalCluster
+from played_world import PlayedWorld, played_node
+
+AT_ONCE = 3
+ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a user does, and what must hold while the operator follows."""
+
+    name: str
+    before: int
+    """Engines at rest before it; 0: there is no pool yet."""
+    asks: Callable[[int], dict]
+    """The spec, another one for each turn."""
+    most_engines: int
+    fewest_available: int
+
+
+def rolls(turn: int) -> dict:
+    return {"replicas": 2, "engine": {"args": [f"--max-model-len={8192 + turn}"]}}
+
+
+STORIES = (
+    Story("create", 0, lambda turn: {"replicas": 2}, most_engines=2, fewest_available=0),
+    Story("rollout", 2, rolls, most_engines=3, fewest_available=2),
+    Story("scale-in", 3, lambda turn: {"replicas": 1}, most_engines=3, fewest_available=1),
+)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running, played_node(running):
+        yield running
+
+
+@pytest.fixture
+async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
+    async with connect(plane.kubeconfig) as connected:
+        yield connected
+
+
+async def operate(world: PlayedWorld, mortal: MortalCluster) -> None:
+    """A fresh operator's rounds until it writes nothing more and all Pods are at rest. Raises Killed."""
+    deps = Deps(mortal, world)
+    for _ in range(ROUNDS):
+        before = len(mortal.writes)
+        try:
+            await reconcile(deps, world.ref)
+        finally:
+            is_calm = await world.step()
+        if is_calm and len(mortal.writes) == before:
+            return
+    raise AssertionError(f"not at rest after {ROUNDS} rounds: {mortal.writes}")
+
+
+class Lane:
+    """Turns of one story, one after the other: in one world, or each in a new one where it begins with nothing."""
+
+    def __init__(self, cluster: KubeCluster, plane: Running, story: Story) -> None:
+        self._cluster, self._plane, self._story = cluster, plane, story
+        self._world: PlayedWorld | None = None
+        self._asked = -1
+
+    async def begun(self, turn: int) -> PlayedWorld:
+        """The world as it is when the user has just asked, at rest before that."""
+        if self._world is None or not self._story.before:
+            self._world = PlayedWorld(self._cluster, await asyncio.to_thread(new_namespace, self._plane))
+        world, story = self._world, self._story
+        if story.before:
+            await self._comes_to_rest(world, turn)
+        world.most_engines, world.fewest_available = story.most_engines, story.fewest_available
+        await world.user_applies(**story.asks(turn))
+        return world
+
+    async def _comes_to_rest(self, world: PlayedWorld, turn: int) -> None:
+        world.most_engines, world.fewest_available = self._story.before + 1, 0
+        spec = {**self._story.asks(self._asked), "replicas": self._story.before}
+        self._asked = turn
+        await world.user_applies(**spec)
+        await operate(world, MortalCluster(self._cluster))
+        world.in_flight.update({name_of(pod): 1 for pod in await world.pods()})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    objects: frozenset[tuple[str, str]]
+    conditions: dict
+
+
+async def outcome(world: PlayedWorld) -> tuple[Outcome, Mapping[tuple[str, str], str]]:
+    """Also as it is, with uids. Engines by what they should be made from now: their hash differs from turn to turn."""
+    current = template_hash(pool_of(await world.pool()), Settings().builder_revision)
+    objects = await world.objects()
+    names = ((kind, name.replace(current, "current")) for kind, name in objects)
+    return Outcome(frozenset(names), await world.conditions()), objects
+
+
+async def killed_and_followed(cluster: KubeCluster, world: PlayedWorld, n: int) -> Outcome:
+    """What stands after an operator was killed and a fresh one has finished its work."""
+    mortal = MortalCluster(cluster, dies_after=n)
+    with pytest.raises(Killed):
+        await operate(world, mortal)
+    at_death = await world.objects()
+    await operate(world, MortalCluster(cluster))
+    found, at_rest = await outcome(world)
+    for key in at_death.keys() & at_rest.keys():
+        assert at_death[key] == at_rest[key], f"{key} was made anew"
+    return found
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+async def test_killed_after_any_write_the_next_operator_ends_as_if_nothing_had_been(
+    plane: Running, cluster: KubeCluster, story: Story
+):
+    first = await Lane(cluster, plane, story).begun(0)
+    undisturbed = MortalCluster(cluster)
+    await operate(first, undisturbed)
+    expected, _ = await outcome(first)
+    assert expected.conditions["Ready"] == "True"
+    every = range(1, len(undisturbed.writes) + 1)
+    print(f"{story.name}: {len(every)} writes")  # noqa: T201
+
+    async def fates(ns: Sequence[int]) -> None:
+        lane = Lane(cluster, plane, story)
+        for n in ns:
+            found = await killed_and_followed(cluster, await lane.begun(n), n)
+            assert found == expected, f"killed after write {n} ({undisturbed.writes[n - 1]})"
+
+    async with asyncio.TaskGroup() as tasks:
+        for lane in range(AT_ONCE):
+            tasks.create_task(fates(every[lane::AT_ONCE]))
