@@ -147,7 +147,7 @@ def _router(
         parts.engines.liveness,
         time.monotonic,
     )
-    parts.registry.register(WorkerMetrics(report.state, pool.requests))
+    parts.registry.register(WorkerMetrics(report.state, pool.requests, lambda: settings.membership.trouble))
     door = build_door(_door_deps(settings.config, parts, tokenizer))
     return Router(
         build_front(readiness.judge, parts.registry, door),

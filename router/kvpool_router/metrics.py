@@ -152,9 +152,15 @@ _COUNTERS: tuple[tuple[str, str, Callable[[WorkerState], float]], ...] = (
 class WorkerMetrics(Collector):
     """One series a worker, read from the state at the time of the scrape: a worker that is gone leaves none behind."""
 
-    def __init__(self, state: Callable[[], RouterState], requests: RequestMetrics) -> None:
+    def __init__(
+        self,
+        state: Callable[[], RouterState],
+        requests: RequestMetrics,
+        membership_trouble: Callable[[], str | None],
+    ) -> None:
         self._state = state
         self._requests = requests
+        self._membership_trouble = membership_trouble
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not need a state yet."""
@@ -162,9 +168,12 @@ class WorkerMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         state = self._state()
-        ready = GaugeMetricFamily("kvpool_router_ready", "1 if this router may be sent traffic.")
-        ready.add_metric((), state.ready)
-        yield ready
+        yield _flag("ready", "1 if this router may be sent traffic.", state.ready)
+        yield _flag(
+            "membership_trouble",
+            "1 while the pool's Pods cannot be followed (the last known ones stand) or one had to be left out.",
+            self._membership_trouble() is not None,
+        )
         for name, text, value in _GAUGES:
             yield _gauge(name, text, ((worker, value(worker)) for worker in state.workers))
         for name, text, count in _COUNTERS:
@@ -177,6 +186,12 @@ class WorkerMetrics(Collector):
             "Requests that the worker failed before the first byte, so that another was asked.",
             ((w, retried.get(_id(w), 0)) for w in state.workers),
         )
+
+
+def _flag(name: str, text: str, is_so: bool) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"kvpool_router_{name}", text)
+    family.add_metric((), is_so)
+    return family
 
 
 def _gauge(name: str, text: str, values: Iterable[tuple[WorkerState, float | None]]) -> GaugeMetricFamily:

@@ -46,9 +46,17 @@ class Readiness:
             if waiting is not None:
                 return False, waiting
             self._reached = True
+        return True, self._told(late) + self._stale()
+
+    def _told(self, late: Sequence[str]) -> str:
         if not self._roster.accepting():
-            return True, "Ready, but no engine takes requests now; clients get 503 until one does."
-        return True, f"Ready without {', '.join(late)}." if late else "Ready."
+            return "Ready, but no engine takes requests now; clients get 503 until one does."
+        return f"Ready without {', '.join(late)}." if late else "Ready."
+
+    def _stale(self) -> str:
+        """What is amiss with the list of engines; requests go on to those that were known last."""
+        trouble = self._membership_trouble()
+        return f" But {trouble}." if trouble else ""
 
     def _waits_for(self, late: Sequence[str]) -> str | None:
         if not self._roster.known:

@@ -40,7 +40,7 @@ class Exposed:
 
 def of_router() -> list[Exposed]:
     registry = CollectorRegistry()
-    registry.register(WorkerMetrics(_state, RequestMetrics(registry)))
+    registry.register(WorkerMetrics(_state, RequestMetrics(registry), lambda: None))
     return _exposed(registry.collect())
 
 

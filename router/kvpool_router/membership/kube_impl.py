@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 SHORTEST_WATCH_S = 1.0
 """A watch that ends sooner without a word is a failure: asked again at once it would go round and round."""
+LONGEST_WISH_S = 30.0
+"""An API server that asks for more time than this is asked again all the same: engines come and go meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class KubeMembership:
             except Unusable as error:
                 wish_s = error.retry_after_s
                 self._report(self._told(error))
-            await asyncio.sleep(max(wish_s, self._back_off.pause_s(self._failures)))
+            await asyncio.sleep(max(min(wish_s, LONGEST_WISH_S), self._back_off.pause_s(self._failures)))
             self._failures += 1
 
     async def _followed(self) -> AsyncGenerator[tuple[Worker, ...], None]:

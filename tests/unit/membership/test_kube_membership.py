@@ -217,6 +217,14 @@ async def test_the_api_servers_wish_to_be_left_alone_is_heeded(api, followed):
     assert loop.time() - since >= 1
 
 
+async def test_a_wish_of_an_hour_is_not_heeded_to_its_end(api, followed, monkeypatch):
+    monkeypatch.setattr("kvpool_router.membership.kube_impl.LONGEST_WISH_S", 0.1)
+    api.faults.append(answering(503, "later", **{"Retry-After": "3600"}))
+    api.keep(engine_pod("b"))
+    api.cut()
+    await eventually(lambda: followed.pods == ["a", "b"])
+
+
 async def test_an_api_server_that_is_away_is_found_again(api, server, follow):
     away = ApiServer("http://127.0.0.1:1", server[1].credentials)
     followed = Followed(away)

@@ -83,3 +83,10 @@ def test_a_router_that_is_stopping_is_not_ready(seen):
     seen.judge()
     seen.readiness.stop()
     assert seen.judge() == (False, "The router is stopping.")
+
+
+def test_a_list_of_engines_that_cannot_be_renewed_is_said_and_refuses_no_traffic(seen):
+    seen.pods(engine_pod("a"))
+    seen.synced.add("a")
+    seen.trouble = "the API server is away; keeping the last known workers"
+    assert seen.judge() == (True, "Ready. But the API server is away; keeping the last known workers.")

@@ -177,6 +177,22 @@ async def test_metrics_show_requests_and_workers_and_forget_workers_that_are_gon
     assert "qwen-abc-0" not in (await router.get("/metrics"))[1]
 
 
+async def test_members_that_cannot_be_read_are_told_in_metrics_and_readiness_while_traffic_goes_on(
+    router, publisher, engine
+):
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    assert "kvpool_router_membership_trouble 0.0" in (await router.get("/metrics"))[1]
+    router.pods_file.write_text("torn")
+
+    async def told() -> bool:
+        return "kvpool_router_membership_trouble 1.0" in (await router.get("/metrics"))[1]
+
+    await eventually(told)
+    assert "keeping the last known workers" in (await router.state()).ready_reason
+    assert await complete(router, 1) == 200
+
+
 async def test_the_page_on_metrics_has_a_row_for_all_that_a_router_tells_and_none_to_spare(router, publisher, engine):
     router.pods(pod_of(publisher, engine.port))
     await until_ready(router)
