@@ -177,7 +177,7 @@ def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
     spec = told["spec"]
     spec["engine"] = {**spec.get("engine", {}), "image": SIMULATED}
     spec["router"] = {**spec.get("router", {}), **SMALL_ROUTER}
-    spec["model"].get("source", {}).pop("path", None)
+    spec["model"].pop("source", None)
     del spec["resources"]
     return told
 

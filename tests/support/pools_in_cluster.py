@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from install_manifests import NAMESPACE, ROOT
-from kubectl import Kubectl
+from kubectl import Kubectl, until
 from kvnode import cluster, own_images
 from kvnode.own_images import REGISTRY, TAG
 
@@ -35,11 +35,19 @@ def installed(kubectl: Kubectl, folder: Path) -> Iterator[None]:
     (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{REGISTRY}/", TAG))
     kubectl("apply", "--kustomize", str(overlay))
     try:
-        available = ("--for=condition=Available", "deployment/kvpool-operator", "--timeout=90s")
-        kubectl("--namespace", NAMESPACE, "wait", *available, timeout_s=100)
+        until(lambda: _operator_serves(kubectl), within_s=90, otherwise=lambda: _operators_pods(kubectl))
         yield
     finally:
         kubectl("delete", "--kustomize", str(overlay), "--timeout=90s", timeout_s=100)
+
+
+def _operator_serves(kubectl: Kubectl) -> bool:
+    status = kubectl.get("deployment", "kvpool-operator", "--namespace", NAMESPACE).get("status", {})
+    return bool(status.get("availableReplicas"))
+
+
+def _operators_pods(kubectl: Kubectl) -> str:
+    return kubectl("describe", "pods", "--namespace", NAMESPACE)
 
 
 def overlay_of_the_guide(registry: str, tag: str) -> str:
@@ -50,15 +58,11 @@ def overlay_of_the_guide(registry: str, tag: str) -> str:
     return re.sub(r"newTag: [^\s}]+", f"newTag: {tag}", told)
 
 
-def pool(name: str, model: str = MODEL, **spec: object) -> dict[str, Any]:
+def pool(name: str, served: str = MODEL, **spec: object) -> dict[str, Any]:
     """An InferencePool of simulated engines, with a router that leaves room for others on a small node."""
-    common = {"model": {"name": model}, "engine": {"image": SIMULATED}, "router": SMALL_ROUTER}
-    return {
-        "apiVersion": "kvpool.dev/v1alpha1",
-        "kind": "InferencePool",
-        "metadata": {"name": name},
-        "spec": common | spec,
-    }
+    usual = {"model": {"name": served}, "engine": {"image": SIMULATED}, "router": SMALL_ROUTER}
+    kind = {"apiVersion": "kvpool.dev/v1alpha1", "kind": "InferencePool"}
+    return {**kind, "metadata": {"name": name}, "spec": usual | spec}
 
 
 def wait_until_ready(kubectl: Kubectl, *names: str, within_s: int = 90) -> None:
