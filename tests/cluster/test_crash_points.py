@@ -5,11 +5,17 @@ this process, whose cluster goes dead after the n-th write (`MortalCluster`); a 
 """
 
 import asyncio
+import os
+import random
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from api_proxy import api_proxy
 from control_planes import new_namespace, pool_plane
+from eventually import eventually
 from kvnode.control_plane import Running
 from kvpool_operator.build.names import template_hash
 from kvpool_operator.cluster.kube import KubeCluster, connect
@@ -18,6 +24,8 @@ from kvpool_operator.manifests import name_of
 from kvpool_operator.observe import pool_of
 from kvpool_operator.settings import Settings
 from mortal_cluster import Killed, MortalCluster
+from operator_process import operator_beside
+from played_routers import played
 from played_world import PlayedWorld, played_node
 
 AT_ONCE = 3
@@ -151,3 +159,63 @@ async def test_killed_after_any_write_the_next_operator_ends_as_if_nothing_had_b
     async with asyncio.TaskGroup() as tasks:
         for lane in range(AT_ONCE):
             tasks.create_task(fates(every[lane::AT_ONCE]))
+
+
+SEED = 5
+ASKED = (
+    ("create", {"replicas": 2}, 25),
+    ("rollout", rolls(1), 25),
+    ("scale-out", {**rolls(1), "replicas": 4}, 9),
+    ("scale-in", {**rolls(1), "replicas": 1}, 19),
+    ("rollout", {**rolls(2), "replicas": 1}, 13),
+)
+"""What is asked, one after the other, and about how many writes that takes."""
+
+
+@pytest.mark.timeout(180)
+async def test_a_process_killed_by_sigkill_is_followed_by_one_that_ends_its_work(
+    plane: Running, cluster: KubeCluster, tmp_path: Path
+):
+    chance = random.Random(SEED)
+    world = PlayedWorld(cluster, new_namespace(plane), router_address="127.77.1.1")
+    async with api_proxy(plane.kubeconfig, tmp_path) as (proxy, kubeconfig), played(world):
+        for story, spec, writes in ASKED:
+            n = chance.randint(1, writes - 2)
+            world.most_engines = max(len(await world.pods()), spec["replicas"] + 1)
+            begun = len(proxy.writes)
+            async with operator_beside(kubeconfig, tmp_path, world.namespace) as first:
+                assert first.process is not None
+                pid, after = first.process.pid, begun + n
+                proxy.written = lambda count, pid=pid, after=after: (
+                    os.kill(pid, signal.SIGKILL) if count == after else None
+                )
+                await world.user_applies(**spec)
+                await eventually(first.ended, within_s=30)
+            print(f"{story}: killed after write {n}, {proxy.writes[-1]}")  # noqa: T201
+            at_death = await world.objects()
+            async with operator_beside(kubeconfig, tmp_path, world.namespace):
+                await eventually(lambda spec=spec: is_done(world, spec["replicas"]), within_s=30)
+            at_rest = await world.objects()
+            assert {name for name in at_rest if name[0] != "Pod"} == {*CHILDREN, ("InferencePool", "qwen")}
+            assert len([name for name in at_rest if name[0] == "Pod"]) == spec["replicas"] + 1
+            assert all(at_death[key] == at_rest[key] for key in at_death.keys() & at_rest.keys())
+
+
+CHILDREN = {
+    ("Secret", "qwen-admin"),
+    ("ServiceAccount", "qwen-router"),
+    ("Role", "qwen-router"),
+    ("RoleBinding", "qwen-router"),
+    ("ConfigMap", "qwen-router"),
+    ("Service", "qwen"),
+    ("NetworkPolicy", "qwen"),
+    ("NetworkPolicy", "qwen-router"),
+    ("PodDisruptionBudget", "qwen"),
+    ("PodDisruptionBudget", "qwen-router"),
+    ("Deployment", "qwen-router"),
+}
+
+
+async def is_done(world: PlayedWorld, replicas: int) -> bool:
+    """The status says so of what the user has asked for, and no Pod is left over."""
+    return await world.is_as_asked() and len(await world.pods()) == replicas

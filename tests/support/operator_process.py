@@ -1,13 +1,13 @@
 """The operator as a process of this machine, with a kubeconfig: what a container of it does."""
 
+import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -15,13 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from control_planes import wait_until
 from prometheus_client.parser import text_string_to_metric_families
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
+from quiet_ports import free_port
 
 
 @dataclass
@@ -92,3 +86,15 @@ def operator_process(kubeconfig: Path, folder: Path, *namespaces: str) -> Iterat
     finally:
         if operator.process is not None and not operator.ended():
             operator.stop(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def operator_beside(kubeconfig: Path, folder: Path, *namespaces: str) -> AsyncIterator[OperatorProcess]:
+    """The same where the test's own loop answers what the operator asks: it goes on while the operator starts."""
+    operator = OperatorProcess(kubeconfig, folder / "operator.log", namespaces)
+    try:
+        await asyncio.to_thread(operator.start)
+        yield operator
+    finally:
+        if operator.process is not None and not operator.ended():
+            await asyncio.to_thread(operator.stop, signal.SIGKILL)

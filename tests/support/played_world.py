@@ -119,6 +119,18 @@ class PlayedWorld:
         told = as_list(at(await self.pool(), ("status", "conditions")))
         return {str(as_map(each)["type"]): str(as_map(each)["status"]) for each in told}
 
+    async def is_as_asked(self) -> bool:
+        """The operator says of the newest spec that all is as asked."""
+        pool = await self.pool()
+        told = [as_map(each) for each in as_list(at(pool, ("status", "conditions")))]
+        wanted = {"Ready": "True", "Progressing": "False"}
+        found = {
+            str(each["type"]): str(each["status"])
+            for each in told
+            if each["observedGeneration"] == at(pool, ("metadata", "generation"))
+        }
+        return all(found.get(kind) == status for kind, status in wanted.items())
+
     async def state(self, host: str, port: int, token: str) -> RouterState:
         """As the routers answer that watch these Pods (`RouterAdmin`)."""
         if host != self.router_address:
