@@ -13,6 +13,8 @@ from kvpool_cli.places import Place
 from kvpool_cli.render import console
 
 MOST_DECISIONS = 10_000
+ANSWER_IDS = ("chatcmpl-", "cmpl-")
+"""How vLLM begins the `id` in an answer's body; the request's id follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ def explain(asked: Asked, place: Place) -> int:
 
 
 def _chosen(pool: FoundPool, asked: Asked) -> Sequence[Decision]:
+    decisions = pool.facts.decisions
     if asked.request is None:
-        return pool.facts.decisions[: asked.last]
-    exact = [decision for decision in pool.facts.decisions if decision.request_id == asked.request]
-    return exact or [each for each in pool.facts.decisions if each.request_id.startswith(asked.request)]
+        return decisions[: asked.last]
+    names = {asked.request, *(asked.request.removeprefix(kind) for kind in ANSWER_IDS)}
+    exact = [decision for decision in decisions if decision.request_id in names]
+    return exact or [decision for decision in decisions if decision.request_id.startswith(tuple(names))]
 
 
 def _nothing(found: Found, asked: Asked) -> str:
@@ -58,5 +62,5 @@ def _nothing(found: Found, asked: Asked) -> str:
     kept = sum(len(pool.facts.decisions) for pool in found.pools)
     return (
         f"no request {asked.request} is among the {kept} that the routers of {names} remember; "
-        "its id is the header x-request-id of its answer, and the oldest are forgotten first"
+        "its id is the header x-request-id of its answer (vLLM's `id` ends with it), and the oldest are forgotten first"
     )

@@ -113,7 +113,7 @@ class EngineServer:
         ask = self._reader.read(api, body)
         driver = self._driver(scope)
         generation = Generation(ask, self._vocabulary, self._counting)
-        shape = _SHAPES[api](_heading(ask), ask)
+        shape = _SHAPES[api](_heading(ask, _answer_id(api, scope)), ask)
         running = generation.submitted(driver)
         work = (generation.stream if ask.stream else generation.whole)(running, shape, send)
         try:
@@ -139,9 +139,15 @@ class EngineServer:
         return b"{}"
 
 
-def _heading(ask: Ask) -> Heading:
+def _answer_id(api: Api, scope: Scope) -> str:
+    """As vLLM makes it: from the request's own id where it has one, except for Responses, whose ids are their own."""
+    told = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
+    return f"{ID_PREFIXES[api]}{(api != 'responses' and told) or random_id()}"
+
+
+def _heading(ask: Ask, answer_id: str) -> Heading:
     return Heading(
-        f"{ID_PREFIXES[ask.api]}{random_id()}",
+        answer_id,
         int(time.time()),
         ask.model,
         ask.max_tokens,

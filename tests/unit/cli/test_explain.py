@@ -81,6 +81,17 @@ def test_a_request_is_found_by_its_id_or_how_that_begins_an_exact_one_first(show
     assert "abc-2" in shown(*decisions, request="abc-")
 
 
+def test_a_request_is_found_by_the_id_in_its_answers_body_too(shown):
+    decisions = [placed("abc"), placed("x"), placed("cmpl-own")]
+    for given, found in {
+        "chatcmpl-abc": "abc",
+        "cmpl-abc": "abc",
+        "cmpl-own": "cmpl-own",
+        "chatcmpl-ab": "abc",
+    }.items():
+        assert [line.split()[2] for line in shown(*decisions, request=given).splitlines() if "/v1/" in line] == [found]
+
+
 def test_only_so_many_are_shown_as_were_asked_for(shown):
     assert shown(placed("a-1"), placed("a-2"), placed("a-3"), last=2).count("a-") == 2
 

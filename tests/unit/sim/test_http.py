@@ -24,6 +24,17 @@ def events(text: str) -> list:
     return [json.loads(line) if line != "[DONE]" else line for line in lines]
 
 
+async def test_an_answers_id_ends_with_the_requests_own_except_for_responses(engine):
+    prompt = {"model": "tiny", "max_tokens": 1}
+    told = {"X-Request-Id": "mine"}
+    chat = await engine.post("/v1/chat/completions", {**prompt, "messages": USER}, **told)
+    text = await engine.post("/v1/completions", {**prompt, "prompt": "hello"}, **told)
+    stored = await engine.post("/v1/responses", {"model": "tiny", "input": "hello", "max_output_tokens": 1}, **told)
+    assert (chat["id"], text["id"]) == ("chatcmpl-mine", "cmpl-mine")
+    assert stored["id"].startswith("resp_")
+    assert "mine" not in stored["id"]
+
+
 async def test_a_chat_has_the_shape_of_the_real_one(engine):
     body = {"model": "tiny", "messages": USER, "max_tokens": 3}
     answer = await engine.post("/v1/chat/completions", body)
