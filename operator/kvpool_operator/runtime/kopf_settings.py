@@ -14,6 +14,9 @@ name is that of every other kopf operator."""
 WATCH_S = 240
 INACTIVITY_S = 70.0
 CONNECT_S = 10.0
+END_LIMIT_S = 8.0
+"""kopf kills the process when its end takes longer. Told to end it needs less than one second; but after an error that
+it cannot handle it may wait for ever for its other watches, and the kubelet starts anew only what is dead."""
 WATCH_LIMIT_S = WATCH_S + INACTIVITY_S + 50.0
 """A watch that was opened longer ago than this is dead."""
 
@@ -35,7 +38,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.persistence.finalizer = FINALIZER
     settings.execution.default_backoff = 5
-    settings.process.ultimate_exiting_timeout = 20
+    settings.process.ultimate_exiting_timeout = END_LIMIT_S
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = CONNECT_S
     settings.networking.enforce_retry_after = True

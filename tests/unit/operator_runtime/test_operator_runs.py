@@ -5,12 +5,14 @@ import getpass
 import json
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import aiohttp
 import pytest
-from api_front import refusing
+from api_front import hanging_up, refusing, saying, status
 from eventually import eventually
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Ref
@@ -19,6 +21,7 @@ from kvpool_operator.runtime.options import Options, StartError
 from kvpool_operator.runtime.run import run
 from kvpool_operator.settings import Settings
 from operator_front import kubeconfig, operator_front
+from quiet_ports import free_port
 from store_cluster import StoreCluster
 
 QUICK = Settings(back_off_s=(0.001, 0.01), settle_s=0.05)
@@ -34,12 +37,6 @@ WATCHED = {
     "poddisruptionbudgets",
     "networkpolicies",
 }
-
-
-def free_port():
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return trial.getsockname()[1]
 
 
 @pytest.fixture
@@ -155,17 +152,58 @@ async def test_only_the_named_namespaces_are_looked_at(cluster, front, options):
     assert cluster.pods() == ()
 
 
+def of_a_watch(front, trouble, plural=""):
+    """The next watch (of these) has the trouble; all other requests pass."""
+
+    async def answer(request):
+        if "watch" not in request.query or not request.path.endswith(plural):
+            front.troubles.append(answer)
+            return None
+        return await trouble(request)
+
+    return answer
+
+
+def error_event(code):
+    return saying(json.dumps({"type": "ERROR", "object": status(code, "in the test")}) + "\n")
+
+
+@pytest.mark.parametrize("trouble", [refusing(500), refusing(429, retry_after="0"), hanging_up, error_event(410)])
+async def test_a_watch_that_has_trouble_comes_back_and_what_went_meanwhile_is_made_again(
+    cluster, front, options, trouble
+):
+    await cluster.user_applies(replicas=1)
+    async with running(options, front):
+        await eventually(lambda: len(engines(cluster)) == 1)
+        (engine,) = engines(cluster)
+        front.troubles.append(of_a_watch(front, trouble, "pods"))
+        front.cut_watches()
+        await eventually(lambda: not front.troubles)
+        cluster.store.remove(Ref(seam.POD, "default", name_of(engine)), uid=uid_of(engine))
+        await eventually(lambda: front.watched() == WATCHED)
+        await eventually(lambda: [uid_of(each) for each in engines(cluster)] not in ([], [uid_of(engine)]))
+
+
+async def test_a_watch_that_kopf_gives_up_ends_the_process_for_the_kubelet_to_start_anew(cluster, front, options):
+    ports = [f"--health-port={options.health_port}", f"--metrics-port={options.metrics_port}"]
+    words = ["-m", "kvpool_operator", f"--kubeconfig={options.kubeconfig}", *ports]
+    operator = await asyncio.create_subprocess_exec(sys.executable, *words, stderr=subprocess.DEVNULL)
+    try:
+        await eventually(lambda: front.watched() == WATCHED, within_s=30)
+        front.troubles.append(of_a_watch(front, error_event(500)))
+        front.cut_watches()
+        async with asyncio.timeout(30):
+            assert await operator.wait() != 0
+    finally:
+        if operator.returncode is None:
+            operator.kill()
+            await operator.wait()
+
+
 async def test_credentials_that_are_refused_once_are_read_anew(cluster, front, options):
     await cluster.user_applies(replicas=0)
     async with running(options, front):
-
-        async def refuses_a_watch(request):
-            if "watch" not in request.query:
-                front.troubles.append(refuses_a_watch)
-                return None
-            return await refusing(401, "token expired")(request)
-
-        front.troubles.append(refuses_a_watch)
+        front.troubles.append(of_a_watch(front, refusing(401, "token expired")))
         front.cut_watches()
         await eventually(lambda: not front.troubles)
         await eventually(lambda: front.watched() == WATCHED)
