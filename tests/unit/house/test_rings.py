@@ -53,3 +53,11 @@ def test_an_unknown_ring_is_named_with_those_that_are():
     with pytest.raises(SystemExit, match="RING=nope: no such ring; the rings are check, unit, embedded"):
         rings.chosen("nope")
     assert [ring.name for ring in rings.chosen("unit")] == ["unit"]
+
+
+def test_the_unit_ring_says_how_many_tests_each_half_has_done_while_it_runs(monkeypatch, capfd):
+    shown = r"print('...s.. [ 60%]\n.x', flush=True); import time; time.sleep(0.5)"
+    monkeypatch.setattr(rings, "_covered", lambda *_: [sys.executable, "-c", shown])
+    monkeypatch.setattr(rings, "PROGRESS_S", 0.1)
+    rings.unit()
+    assert "done so far: 8 tests, " in capfd.readouterr().out
