@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, NoReturn
 
 import typer
@@ -70,6 +71,7 @@ def up(run: RunOptions, show: ShowOptions) -> None:
         timeout_s=run.timeout_s,
         vllm_python=run.vllm_python,
         run_folder=_given(run.run_folder),
+        status_command=_status_of(run.run_folder),
     )
     raise typer.Exit(up(options))
 
@@ -133,6 +135,11 @@ def _print_version() -> None:
     from importlib.metadata import version
 
     typer.echo(f"kvpool {version('kvpool')}")
+
+
+def _status_of(run_folder: Path | None) -> str:
+    """What to type in any folder to see a run of this one."""
+    return "kvpool status" if run_folder is None else f"kvpool status --run-folder {quote(str(run_folder.absolute()))}"
 
 
 def _given(run_folder: Path | None) -> Path:

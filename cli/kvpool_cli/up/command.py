@@ -39,6 +39,8 @@ class UpOptions:
     timeout_s: float | None
     vllm_python: Path | None
     run_folder: Path
+    status_command: str
+    """What shows this run from another terminal."""
 
 
 def up(options: UpOptions) -> int:
@@ -128,7 +130,7 @@ class _Watch:
             causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
             told = f"not ready after {self._options.timeout_s:g} s: {causes}; give it longer with --timeout"
             raise UserError(told, exit_code=FAILED) from None
-        for line in greeting(views, self._local.pools, self._options.file):
+        for line in greeting(views, self._local.pools, self._options.file, self._options.status_command):
             self._say(line)
 
     async def _run_command(self, command: str) -> int:
