@@ -65,22 +65,28 @@ def up(options: UpOptions) -> int:
 
 
 async def _until_stopped(work: Coroutine[None, None, int]) -> int:
-    """The work's result, or INTERRUPTED when SIGINT or SIGTERM comes first; a second signal does not wait any more."""
+    """The work's result, or INTERRUPTED when SIGINT or SIGTERM comes first; a second signal does not wait any more.
+
+    So does the terminal's end (SIGHUP), but under nohup. It may come twice, from the shell and from the kernel.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    hangups = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 
     def stop() -> None:
         for number in STOPS:
             loop.remove_signal_handler(number)
+        for number in hangups:
+            loop.add_signal_handler(number, lambda: None)
         task.cancel()
 
-    for number in STOPS:
+    for number in (*STOPS, *hangups):
         loop.add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:
         return INTERRUPTED
     finally:
-        for number in STOPS:
+        for number in (*STOPS, *hangups):
             loop.remove_signal_handler(number)
 
 
