@@ -11,6 +11,7 @@ from kvpool_cli.run_folder_option import RunFolder
 HIGHEST_PORT = 65_000
 """Of a first pool; above it there is room for its admin endpoint and for further pools."""
 
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """Which pools, where, and for how long."""
