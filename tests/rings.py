@@ -6,17 +6,20 @@ CI=true every ring is brought and run. Coverage is judged over unit and embedded
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from tempfile import NamedTemporaryFile
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+PROGRESS_S = 15.0
+OUTCOMES = re.compile(r"^[.sxXFE]+(?=$| +\[)", re.MULTILINE)
 sys.path[:0] = [str(ROOT / "tests" / "vllm"), str(ROOT / "tests" / "node")]
 
 
@@ -58,21 +61,45 @@ def check() -> None:
 def unit() -> None:
     """In two halves side by side, each folder by folder: two cores are the least that a machine has today."""
     folders = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir())
-    commands = [_covered(f"unit.{number}", *half) for number, half in enumerate((folders[::2], folders[1::2]))]
-    halves = [_started(argv) for argv in commands]
-    for process, output in halves:
-        process.wait()
-        with output:
-            output.seek(0)
-            print(output.read(), flush=True)  # noqa: T201 - this is the program's output
-    failed = [typed(half) for half, (process, _) in zip(commands, halves, strict=True) if process.returncode]
+    argvs = [_covered(f"unit.{number}", *half) for number, half in enumerate((folders[::2], folders[1::2]))]
+    with ExitStack() as files:
+        halves = [Half(argv, Path(files.enter_context(NamedTemporaryFile()).name)) for argv in argvs]
+        while any(half.runs() for half in halves):
+            _say_progress(halves)
+        for half in halves:
+            print(half.output(), flush=True)  # noqa: T201 - this is the program's output
+    failed = [typed(half.argv) for half in halves if half.process.returncode]
     if failed:
         raise Failed("; ".join(failed))
 
 
-def _started(argv: list[str]) -> tuple[subprocess.Popen[str], IO[str]]:
-    output = TemporaryFile("w+")  # noqa: SIM115 - it outlives this function
-    return subprocess.Popen(argv, cwd=ROOT, text=True, stdout=output, stderr=subprocess.STDOUT), output
+class Half:
+    """Tests beside others, whose output waits in a file for its turn."""
+
+    def __init__(self, argv: list[str], file: Path) -> None:
+        self.argv = argv
+        self._file = file
+        with file.open("w") as output:
+            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+
+    def runs(self) -> bool:
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        return self._file.read_text()
+
+    def done(self) -> int:
+        """How many tests have an outcome: pytest writes a sign for each, in lines of nothing else."""
+        return sum(len(line) for line in OUTCOMES.findall(self.output()))
+
+
+def _say_progress(halves: Iterable[Half]) -> None:
+    """One line after a while, or at once when a half ends."""
+    running, until = [half for half in halves if half.runs()], time.monotonic() + PROGRESS_S
+    while all(half.runs() for half in running) and time.monotonic() < until:
+        time.sleep(0.2)
+    told = (f"{half.done()} tests, {'running' if half.runs() else 'ended'}" for half in halves)
+    print(f"   done so far: {'; '.join(told)}", flush=True)  # noqa: T201 - this is the program's output
 
 
 def embedded() -> None:

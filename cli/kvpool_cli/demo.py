@@ -1,9 +1,11 @@
 """`make demo`: real traffic through round robin and through cache-aware routing, side by side.
 
-    python -m kvpool_cli.demo [--quick]
+    python -m kvpool_cli.demo [--quick] [--in-turn]
 
 Everything runs in this process tree: for each load two pools of four simulated engines in real time, with the timing of
 H100s, each behind its own router. `--quick` runs a tenth of each load: a look at the machinery, no measurement.
+`--in-turn` loads the two pools of a comparison one after the other, which takes twice as long and halves what they ask
+of this machine.
 """
 
 import asyncio
@@ -43,6 +45,7 @@ READY_WITHIN_S = 60.0
 QUICK_SCALE = 0.1
 FIRST_PORT = 18_000
 VOCABULARY = 4000
+WORDS = ("--quick", "--in-turn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ def introduction(chosen: Sequence[Scenario], together: bool) -> str:
 
 
 def main(words: Sequence[str]) -> int:
+    if unknown := [word for word in words if word not in WORDS]:
+        raise UserError(f"{unknown[0]} is not known; the options are {' and '.join(WORDS)}")
     console, begun = Console(), time.monotonic()
     chosen = scenarios(QUICK_SCALE if "--quick" in words else 1.0)
     demo = Demo(console, FOLDER, together="--in-turn" not in words)

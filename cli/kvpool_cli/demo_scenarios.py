@@ -35,14 +35,6 @@ QWEN_32B = Engines("Qwen/Qwen3-32B", "h100-qwen3-32b-tp2", 2, 307_328)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """p90 TTFT in milliseconds of an event-driven simulator under the same load, to set beside what is measured."""
-
-    round_robin_p90_ms: float
-    cache_aware_p90_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """`key` names it in JSON, `title` in a narrow column.
 

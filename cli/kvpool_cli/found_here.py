@@ -33,7 +33,10 @@ def _chosen(pool: str | None, run_folder: Path) -> list[RunRecord]:
         raise UserError("; ".join(map(_ended, ended)))
     if runs:
         raise UserError(f"no pool {pool} is running here, but {', '.join(record.pool for record in runs)}")
-    raise UserError(f"no pool is running here (no record in {run_folder}): start one with `kvpool up FILE`")
+    raise UserError(
+        f"no pool is running here (no record in {run_folder}): start one with `kvpool up FILE`, "
+        "or name the folder of its `kvpool up` with --run-folder"
+    )
 
 
 def _ended(record: RunRecord) -> str:

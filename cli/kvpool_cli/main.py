@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -76,6 +77,7 @@ def up(run: RunOptions, show: ShowOptions) -> None:
         timeout_s=run.timeout_s,
         vllm_python=run.vllm_python,
         run_folder=_given(run.run_folder),
+        status_command=_status_of(run.run_folder),
     )
     raise typer.Exit(up(options))
 
@@ -161,6 +163,11 @@ def _place(options: PlaceOptions) -> "Place":
 def _is_plugin() -> bool:
     """Plugins are run by their own name."""
     return Path(sys.argv[0]).name == PLUGIN
+
+
+def _status_of(run_folder: Path | None) -> str:
+    """What to type in any folder to see a run of this one."""
+    return "kvpool status" if run_folder is None else f"kvpool status --run-folder {quote(str(run_folder.absolute()))}"
 
 
 def _given(run_folder: Path | None) -> Path:

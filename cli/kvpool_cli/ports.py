@@ -6,8 +6,7 @@ from kvpool_operator.cluster.local.addresses import is_free
 from kvpool_operator.cluster.local.door import DOOR_ADDRESS
 
 from kvpool_cli.errors import FAILED, UserError
-
-HIGHEST = 65_000
+from kvpool_cli.up.options import HIGHEST_PORT
 
 
 def require_free(first: int, pools: Sequence[str]) -> None:
@@ -24,9 +23,9 @@ def require_free(first: int, pools: Sequence[str]) -> None:
 
 def first_free(start: int, count: int) -> int:
     """The first of `count` free ports in a row, `start` or above. Raises UserError where there are none."""
-    for first in range(start, HIGHEST, 2):
+    for first in range(start, HIGHEST_PORT, 2):
         if all(is_free(DOOR_ADDRESS, first + offset) for offset in range(count)):
             return first
     raise UserError(
-        f"no {count} free ports in a row between {start} and {HIGHEST}; stop what uses them", exit_code=FAILED
+        f"no {count} free ports in a row between {start} and {HIGHEST_PORT}; stop what uses them", exit_code=FAILED
     )

@@ -46,7 +46,8 @@ def live_table(view: PoolView) -> RenderableType:
 def _below(view: PoolView) -> Iterator[tuple[str, str]]:
     """Lines under the table, each with its style."""
     if view.requests:
-        yield f"{view.requests:,} requests in 5 min, {view.errors:,} failed", "red" if view.errors else ""
+        some = "request" if view.requests == 1 else "requests"
+        yield f"{view.requests:,} {some} in 5 min, {view.errors:,} failed", "red" if view.errors else ""
     if view.why:
         yield view.why, "yellow"
     yield from ((cause, "yellow") for cause in view.causes[:MOST_CAUSES])

@@ -3,7 +3,9 @@
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
 
 from kvpool_cli.errors import FAILED, UserError
 from kvpool_cli.runs import RunFolder
@@ -24,25 +26,51 @@ def held(folders: Iterable[RunFolder]) -> Iterator[None]:
 
 @contextmanager
 def _held(folder: RunFolder) -> Iterator[None]:
+    """The lock's file goes with the lock, and so does a folder in which nothing else was left."""
+    with _opened(folder) as lock:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        try:
+            yield
+        finally:
+            folder.lock_file.unlink(missing_ok=True)
+            with suppress(OSError):  # logs stay in it
+                folder.path.rmdir()
+
+
+def _opened(folder: RunFolder) -> TextIO:
+    """The lock's file, locked. One that its last holder has taken away meanwhile locks nothing, and is opened anew."""
+    while True:
+        lock = _file(folder)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with lock:
+                lock.seek(0)
+                raise UserError(_taken(folder, lock.read().strip()), exit_code=FAILED) from None
+        if _stands(folder.lock_file, lock):
+            return lock
+        lock.close()
+
+
+def _stands(path: Path, file: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _file(folder: RunFolder) -> TextIO:
     try:
         folder.make()
-        lock = folder.lock_file.open("a+")
+        return folder.lock_file.open("a+")
     except OSError as error:
         raise UserError(
             f"run folder {folder.path} cannot be used: {error.strerror or error}; make it writable, "
             "or name another with --run-folder",
             exit_code=FAILED,
         ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UserError(_taken(folder, lock.read().strip()), exit_code=FAILED) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _taken(folder: RunFolder, holder: str) -> str:

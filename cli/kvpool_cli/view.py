@@ -48,7 +48,7 @@ class PoolView:
     url: str
     ready: bool
     standing: str
-    """In a few words what clients get, such as `serving with 2 of 4 engines, replacing 2`."""
+    """In a few words what clients get, such as `serving with 2 of 4 engines, 2 away`."""
     why: str
     causes: tuple[str, ...]
     """What is wrong with the router's answers and with single engines, beyond what `why` says."""
@@ -114,13 +114,15 @@ def standing(pool: InferencePool, engines: int | None) -> str:
     ready, asked = _is(pool, ConditionType.READY), pool.spec.replicas
     if ready and not asked:
         return "scaled to zero"
-    if ready and (engines is None or engines >= asked):
+    if ready and engines is None:
+        return "ready when last heard of; the router does not answer now"
+    if ready and engines is not None and engines >= asked:
         return "ready"
     if not engines or not pool.status.routable_replicas:
         return "not ready"
-    doing = "replacing" if _is(pool, ConditionType.DEGRADED) else "starting"
+    doing = "away" if _is(pool, ConditionType.DEGRADED) else "starting"
     told = f"serving with {min(engines, asked)} of {asked} engines"
-    return f"{told}, {doing} {asked - engines}" if engines < asked else told
+    return f"{told}, {asked - engines} {doing}" if engines < asked else told
 
 
 def serving(facts: RouterFacts, workers: Mapping[tuple[str, int], WorkerLine]) -> int | None:

@@ -15,6 +15,13 @@ INT: Final = "tag:yaml.org,2002:int"
 FLOAT: Final = "tag:yaml.org,2002:float"
 MERGE: Final = "tag:yaml.org,2002:merge"
 TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+KINDS: Final = {
+    INT: "number",
+    FLOAT: "number",
+    "tag:yaml.org,2002:bool": "true or false",
+    "tag:yaml.org,2002:str": "text",
+}
+"""What a person calls a tag's values."""
 REPLACED: Final = frozenset({INT, FLOAT, TIMESTAMP, "tag:yaml.org,2002:value"})
 """Tags whose implicit forms go further than JSON: dates, 12:30 as a number of seconds, 1e3 as a text, a bare `=`."""
 NOT_OF_JSON: Final = frozenset(
@@ -54,8 +61,8 @@ def load_manifest(text: str) -> list[Manifest]:
 def _object(document: JsonValue, number: int) -> Manifest:
     if isinstance(document, dict):
         return document
-    found = type(document).__name__
-    raise UnreadableManifest(f"document {number} is a {found}, not an object; a manifest begins with `apiVersion:`")
+    found = "a list" if isinstance(document, list) else "a text" if isinstance(document, str) else "a single value"
+    raise UnreadableManifest(f"document {number} is {found}, not a map; a manifest begins with `apiVersion:`")
 
 
 def _bad_character(text: str, position: int) -> str:
@@ -140,7 +147,7 @@ class _ManifestLoader(yaml.SafeLoader):
         try:
             return _of_json(super().construct_object(node, deep=deep))
         except (ValueError, KeyError):
-            kind = node.tag.rpartition(":")[2]
+            kind = KINDS.get(node.tag, "value")
             raise _mistake(f"{node.value[:40]!r} is no {kind} that JSON can hold", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

@@ -194,9 +194,10 @@ def _resource_rules(path: str) -> Iterator[Rule]:
             f"self.all(name, name.size() <= 253 && name.matches('{QUALIFIED_NAME}'))",
             "a resource is named like cpu, memory or vendor.example/device",
         )
+    # A negative number breaks the amount's own bounds, which say so: here it counts as whole.
     yield Rule(
         f"{path}.limits",
-        "self.all(name, !name.contains('/') || string(self[name]).matches('^[0-9]+$'))",
+        "self.all(name, !name.contains('/') || string(self[name]).matches('^-?[0-9]+$'))",
         "devices (names with '/', such as nvidia.com/gpu) come in whole numbers",
     )
     resources = path.replace("spec", "self", 1)

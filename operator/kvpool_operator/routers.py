@@ -24,6 +24,7 @@ class HttpRouterAdmin:
 
     def __init__(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
         self._session = session
+        self._timeout_s = timeout_s
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def state(self, host: str, port: int, token: str) -> RouterState:
@@ -33,7 +34,9 @@ class HttpRouterAdmin:
                 f"http://{host}:{port}/state", headers=headers, timeout=self._timeout
             ) as answer:
                 body = await answer.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        except TimeoutError as error:
+            raise RouterSilent(f"no answer within {self._timeout_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise RouterSilent(f"{type(error).__name__}: {error}") from error
         if answer.status != 200:
             raise RouterSilent(f"it answered {answer.status}")

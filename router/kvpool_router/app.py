@@ -32,7 +32,7 @@ from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.membership.protocol import Membership
 from kvpool_router.metrics import RequestMetrics, WorkerMetrics
 from kvpool_router.pool import Pool
-from kvpool_router.proxy import Engines, engine_session
+from kvpool_router.proxy import CONNECT_TIMEOUT_S, IDLE_CONNECTION_S, Engines
 from kvpool_router.readiness import Readiness
 from kvpool_router.score import STRATEGIES
 from kvpool_router.serve import Server, serve_until_told
@@ -69,13 +69,24 @@ async def run_router(settings: Settings, sockets: tuple[socket.socket, socket.so
 async def open_router(settings: Settings) -> AsyncIterator[Router]:
     """Begins to follow the pool and its events; on leaving, everything that was begun has ended."""
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(engine_session())
+        session = await stack.enter_async_context(_session())
         parts = await stack.enter_async_context(_parts(settings.config, session))
         tokenizer = LoadingTokenizer(EngineTokenizer(session, parts.ready_url, "the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, session, parts.ready_url)
         await stack.enter_async_context(_running(tokenizer.settle(chosen)))
         following = await stack.enter_async_context(_running(_follow(settings.membership, parts)))
         yield _router(settings, parts, tokenizer, following)
+
+
+def _session() -> aiohttp.ClientSession:
+    """A client without limits of its own: the engines' queues are the limit, and a stream lasts as long as it likes."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=300),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

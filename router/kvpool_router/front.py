@@ -15,6 +15,9 @@ _TEXT = ((b"content-type", CONTENT_TYPE_LATEST.encode()),)
 def build_front(ready: Callable[[], tuple[bool, str]], registry: CollectorRegistry, door: ASGIApp) -> ASGIApp:
     """`/health`: this process runs, whatever becomes of its engines. `/ready`: 200 or 503 for whether it may be sent
     requests, with one sentence on what they meet. Neither needs a token, and neither asks an engine anything.
+
+    Once 200, `/ready` stays so while the pool has no engine: clients get the router's 503 with its reason, which tells
+    them more than a Service that nobody listens behind (`readiness`).
     """
 
     async def health(send: Send) -> None:

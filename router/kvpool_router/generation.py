@@ -14,7 +14,7 @@ from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing,
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
 from kvpool_router.requests.peek import peek
-from kvpool_router.requests.prompts import TokenIds, TokenPrompt
+from kvpool_router.requests.prompts import TokenIds, TokenPrompt, token_count
 from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
 from kvpool_router.requests.usage import asking_for_usage, usage_of
@@ -118,7 +118,7 @@ class Generation:
             self._deps.observer.opaque(job.endpoint.path, str(why))
             job.record.reason = f"placed by load: {why}"
             return
-        job.prompt_tokens = job.record.prompt_tokens = sum(len(ids) for ids in job.tokens) // 4
+        job.prompt_tokens = job.record.prompt_tokens = sum(map(token_count, job.tokens))
 
     def _place(self, job: _Job) -> tuple[Worker, Ticket]:
         """Chooses and books in one step, without a pause in which the books could change."""

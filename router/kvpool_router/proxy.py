@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import aiohttp
-
 from kvpool_router.asgi import Headers, Scope, Send
 from kvpool_router.engine_http import Broken, Connections, Exchange, Unreachable
 from kvpool_router.liveness import Liveness
@@ -22,40 +20,33 @@ IDLE_CONNECTION_S = 4.0
 SILENT = "it is silent, on its metrics too"
 RETRIED_STATUSES = frozenset({502, 503})
 
-_NOT_FORWARDED = frozenset(
+_OF_A_CONNECTION = frozenset(
     {
-        b"accept-encoding",  # an unpacked answer is needed to find its usage
         b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
         b"keep-alive",
         b"proxy-authenticate",
-        b"proxy-authorization",
         b"proxy-connection",
         b"te",
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-        b"x-data-parallel-rank",
-        b"x-request-id",
     }
 )
-_NOT_RETURNED = frozenset(
-    {
-        b"connection",
-        b"date",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"server",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-request-id",
-    }
-)
+"""Speak of one connection, and mean nothing on the next (RFC 9110, 7.6.1)."""
+_NOT_FORWARDED = _OF_A_CONNECTION | {
+    b"accept-encoding",  # an unpacked answer is needed to find its usage
+    b"content-length",  # written anew for the body that is sent
+    b"expect",  # the body is here already
+    b"host",  # the engine's own
+    b"proxy-authorization",  # for this proxy, if for any
+    b"x-data-parallel-rank",  # the router chooses it
+    b"x-request-id",  # added below, with the id that the router's logs name
+}
+_NOT_RETURNED = _OF_A_CONNECTION | {
+    b"date",  # this server writes its own
+    b"server",  # which program answers is no client's concern
+    b"x-request-id",  # added below, whatever the engine answers
+}
 
 
 class EngineFailed(Exception):
@@ -103,17 +94,6 @@ class Answer:
         ]
         kept.append((b"x-request-id", request_id))
         return kept
-
-
-def engine_session() -> aiohttp.ClientSession:
-    """A client without limits of its own: the engines' queues are the limit, and a stream lasts as long as it likes."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=300),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-    )
 
 
 def outgoing(method: str, target: str, headers: Headers, request_id: str, body: bytes | None) -> Outgoing:

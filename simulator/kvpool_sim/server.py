@@ -17,7 +17,7 @@ from kvpool_sim.driver import Driver
 from kvpool_sim.faults import inflict
 from kvpool_sim.forms.base import Body
 from kvpool_sim.generation import Counting, Generation
-from kvpool_sim.http import TEXT, Receive, Scope, Send, read_body, respond, until_gone
+from kvpool_sim.http import PLAIN, TEXT, Receive, Scope, Send, preflight, read_body, respond, until_gone
 from kvpool_sim.metrics import Metrics
 from kvpool_sim.refusal import Refusal, Unserved, parsed, unknown_response
 from kvpool_sim.rendering import ID_PREFIXES, Rendering
@@ -63,16 +63,21 @@ class EngineServer:
             "/v1/messages/count_tokens": rendering.counted,
             "/sim/fault": self._inflict,
         }
+        self._paths = (*_ALIVE, *self._about, *_APIS, *(f"{path}{_RENDER}" for path in _APIS), *self._posts, _RESET)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
+        path, method = scope["path"], scope["method"]
         try:
-            if path == _METRICS:
+            if method == "OPTIONS" and (asked := preflight(scope)) is not None:
+                await respond(send, 400, b"Disallowed CORS origin", PLAIN, asked)
+            elif path == _METRICS:
                 await respond(send, 200, self._metrics.text(), TEXT)
-            elif scope["method"] == "GET":
+            elif method == "GET":
                 await self._get(path, send)
-            else:
+            elif method == "POST":
                 await self._post(path, scope, receive, send)
+            else:
+                raise self._unserved(path, self._paths if not path.startswith(_RESPONSES) else (path,))
         except Refusal as refusal:
             await respond(send, refusal.status, refusal.body(anthropic=path in _ANTHROPIC))
 

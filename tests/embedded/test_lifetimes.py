@@ -28,7 +28,9 @@ def mark_of(started):
     return f"KVPOOL_LOCAL_RUN={started.folder.path.absolute()}"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)]
+)
 async def test_however_it_is_ended_no_process_is_left(file, number, code):
     async with up(file, "--port", str(free_port(23_000)), "--no-live") as started:
         await until_ready(started)

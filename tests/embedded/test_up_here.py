@@ -27,6 +27,7 @@ def options(tmp_path, *manifests, **told):
         "timeout_s": 60,
         "vllm_python": None,
         "run_folder": tmp_path / "run",
+        "status_command": "kvpool status",
     }
     return UpOptions(**(defaults | told))
 

@@ -20,7 +20,7 @@ from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
 from kvpool_router.pick import Holding
 from kvpool_router.proxy import Engines
-from kvpool_router.requests.prompts import TokenIds
+from kvpool_router.requests.prompts import TokenIds, token_count
 from kvpool_router.score import STRATEGIES
 from kvpool_router.tokens.ids_impl import IdsTokenizer
 from kvpool_router.workers import Roster, Worker, WorkerId
@@ -36,7 +36,7 @@ class SentPrefixes:
         self.prompts: list[tuple[WorkerId, TokenIds, Namespace]] = []
 
     def match(self, tokens: TokenIds, namespace: Namespace, now: float) -> Mapping[WorkerId, Holding]:
-        held = len(tokens) // 4
+        held = token_count(tokens)
         return {
             worker: Holding(0, held, held) for worker, ids, there in self.prompts if (ids, there) == (tokens, namespace)
         }

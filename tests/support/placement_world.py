@@ -8,6 +8,7 @@ from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.load import Load, Standing, Ticket
 from kvpool_router.pick import holdings, views
+from kvpool_router.requests.prompts import token_count
 from kvpool_router.score import STRATEGIES
 from kvpool_router.score.protocol import RequestView, Strategy, WorkerView
 from kvpool_router.workers import Worker, WorkerId
@@ -62,9 +63,9 @@ class Pool:
         """Places the prompt and books it, as the door does."""
         held = holdings([self.cache.match(prompt, NAMESPACE, self.now)])
         seen = views(self.workers, self.load, held, self.now)
-        chosen = seen[self.strategy(RequestView(len(prompt) // 4), seen, self.now).position]
+        chosen = seen[self.strategy(RequestView(token_count(prompt)), seen, self.now).position]
         self.cache.sent(chosen.id, prompt, NAMESPACE, self.now)
-        return self.load.sent(chosen.id, len(prompt) // 4, chosen.predicted_tokens, streams=True, now=self.now)
+        return self.load.sent(chosen.id, token_count(prompt), chosen.predicted_tokens, streams=True, now=self.now)
 
     def answer(self, ticket: Ticket, *, after_s: float = 0.5, output_tokens: int = 10) -> None:
         """Lets the request have its first token and end."""

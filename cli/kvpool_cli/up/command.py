@@ -39,6 +39,8 @@ class UpOptions:
     timeout_s: float | None
     vllm_python: Path | None
     run_folder: Path
+    status_command: str
+    """What shows this run from another terminal."""
 
 
 def up(options: UpOptions) -> int:
@@ -63,22 +65,28 @@ def up(options: UpOptions) -> int:
 
 
 async def _until_stopped(work: Coroutine[None, None, int]) -> int:
-    """The work's result, or INTERRUPTED when SIGINT or SIGTERM comes first; a second signal does not wait any more."""
+    """The work's result, or INTERRUPTED when SIGINT or SIGTERM comes first; a second signal does not wait any more.
+
+    So does the terminal's end (SIGHUP), but under nohup. It may come twice, from the shell and from the kernel.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    hangups = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 
     def stop() -> None:
         for number in STOPS:
             loop.remove_signal_handler(number)
+        for number in hangups:
+            loop.add_signal_handler(number, lambda: None)
         task.cancel()
 
-    for number in STOPS:
+    for number in (*STOPS, *hangups):
         loop.add_signal_handler(number, stop)
     try:
         return await task
     except asyncio.CancelledError:
         return INTERRUPTED
     finally:
-        for number in STOPS:
+        for number in (*STOPS, *hangups):
             loop.remove_signal_handler(number)
 
 
@@ -128,7 +136,7 @@ class _Watch:
             causes = "; ".join(f"{found.name}: {found.why}" for found in views if not found.ready)
             told = f"not ready after {self._options.timeout_s:g} s: {causes}; give it longer with --timeout"
             raise UserError(told, exit_code=FAILED) from None
-        for line in greeting(views, self._local.pools, self._options.file):
+        for line in greeting(views, self._local.pools, self._options.file, self._options.status_command):
             self._say(line)
 
     async def _run_command(self, command: str) -> int:

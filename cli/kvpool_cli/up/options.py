@@ -8,6 +8,9 @@ from typer import Argument, Option
 
 from kvpool_cli.run_folder_option import RunFolder
 
+HIGHEST_PORT = 65_000
+"""Of a first pool; above it there is room for its admin endpoint and for further pools."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -31,7 +34,7 @@ class RunOptions:
         int,
         Option(
             min=1024,
-            max=65000,
+            max=HIGHEST_PORT,
             help="The first pool answers here, its router's admin endpoint one above; the next pool two above.",
         ),
     ] = 8000

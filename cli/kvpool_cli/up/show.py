@@ -54,13 +54,13 @@ def _nothing(views: Sequence[PoolView]) -> None:
     return None
 
 
-def greeting(views: Sequence[PoolView], pools: Sequence[LocalPool], file: Path) -> Iterator[str]:
-    """Where each pool answers, a line to try it, where the logs are, and how to change it."""
+def greeting(views: Sequence[PoolView], pools: Sequence[LocalPool], file: Path, more: str) -> Iterator[str]:
+    """Where each pool answers, a line to try it, where the logs are, how to change it; `more` is what shows it."""
     for found, local in zip(views, pools, strict=True):
         yield from _asked(found, local) if local.pool.spec.replicas else _scaled_to_zero(found, file)
         admin = f"admin {local.door.admin_url}, its token in {local.folder.token_file}"
         yield f"  also /health, /ready, /metrics; {admin}"
-    yield f"  logs: {pools[0].folder.logs}; {file} is read again when it changes; `kvpool status` tells more"
+    yield f"  logs: {pools[0].folder.logs}; {file} is read again when it changes; `{more}` tells more"
 
 
 def _asked(found: PoolView, local: LocalPool) -> Iterator[str]:

@@ -101,7 +101,15 @@ def required(path: str, detail: str = "") -> FieldError:
 
 def unsupported(path: str, value: JsonValue, choices: Sequence[JsonValue]) -> FieldError:
     listed = ", ".join(quoted(each if isinstance(each, str) else shown(each)) for each in choices)
-    return FieldError(path, f"Unsupported value: {shown(value)}: supported values: {listed}", blocks_rules=True)
+    told = f"Unsupported value: {shown(value)}: supported values: {listed}"
+    near = next((each for each in choices if _letters(each) == _letters(value)), None)
+    mend = "" if near is None else f"did you mean {shown(near)}?"
+    return FieldError(path, told, blocks_rules=True, mend=mend)
+
+
+def _letters(value: JsonValue) -> str:
+    """The value without what people write differently: `round_robin`, `round-robin` and `RoundRobin` are one."""
+    return shown(value).casefold().replace("_", "").replace("-", "")
 
 
 def too_long(path: str, limit: int) -> FieldError:

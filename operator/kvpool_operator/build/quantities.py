@@ -1,9 +1,11 @@
 """Resource quantities as the API server writes them back, so that what is asked and what is read compare equal."""
 
 import re
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, localcontext
 
-_FORM = re.compile(r"([0-9.]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?")
+_FORM = re.compile(r"([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?")
+_EXACT = Context(prec=250)
+"""Digits enough for every quantity of that form: 80 written ones, 99 of an exponent, 60 of a binary suffix's powers."""
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _DECIMAL = {-9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 _EXPONENTS = {suffix: exponent for exponent, suffix in _DECIMAL.items()}
@@ -17,7 +19,11 @@ def canonical_quantity(told: int | str) -> str:
     found = _FORM.fullmatch(str(told))
     if found is None:
         return str(told)
-    number, suffix = Decimal(found[1]), found[2] or ""
+    with localcontext(_EXACT):
+        return _canonical(Decimal(found[1]), found[2] or "")
+
+
+def _canonical(number: Decimal, suffix: str) -> str:
     if suffix in _BINARY[1:]:
         amount = number * 1024 ** _BINARY.index(suffix)
         return _binary(amount) if amount >= 1024 and not amount % 1 else _decimal(amount, "")

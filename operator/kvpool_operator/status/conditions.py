@@ -8,12 +8,15 @@ from kvpool_api.labels import ROUTER_CONTAINER
 from kvpool_api.wire import EventState, WorkerState
 
 from kvpool_operator.manifests import rfc3339
-from kvpool_operator.observed import Observed
+from kvpool_operator.observed import Observed, Router
 from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.status.causes import cause, is_over_quota
 from kvpool_operator.status.workload import ENGINES_STARTING, first_cause, workload_ready
 
 ROUTERS_STARTING = "RoutersStarting"
+ROUTERS_SILENT = "RoutersSilent"
+ENGINES_SILENT = "EnginesSilent"
+_LIVENESS = "the kubelet restarts what fails its liveness probe, after about a minute"
 _STARTING = frozenset({ENGINES_STARTING, ROUTERS_STARTING})
 
 
@@ -87,14 +90,26 @@ def _accepted(done: Sequence[Done]) -> Verdict:
 def _router_ready(seen: Observed) -> Verdict:
     ready = sum(router.ready and not router.terminating for router in seen.routers)
     told = f"{ready} of {seen.pool.spec.router.replicas} routers are ready"
+    mute = [router for router in seen.routers if router.running and router.silent and _was(seen, router)]
     if ready:
-        return _true("RoutersReady", told)
+        return _true("RoutersReady", "; ".join([told, *map(_silence, mute[:1])]))
     why = next((found for router in seen.routers if (found := cause(router.pod, ROUTER_CONTAINER))), None)
     if why is not None:
         return _false(because(why.code, f"{told}; {why.message}"))
+    if mute:
+        return _false(because(ROUTERS_SILENT, f"{told}; {_silence(mute[0])}; {_LIVENESS}"))
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
+
+
+def _was(seen: Observed, router: Router) -> bool:
+    """It has served: its Pod is ready, or the pool has been and this one is no newcomer that is still starting."""
+    return router.ready or _has_served(seen)
+
+
+def _silence(router: Router) -> str:
+    return f"{router.name} does not tell its state: {router.silent}"
 
 
 def _events_flowing(seen: Observed) -> Verdict:
@@ -166,9 +181,21 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
         return Verdict("True", ready.reason)
     if trouble is not None:
         return Verdict("True", trouble)
+    if (silence := _silent_engines(seen)) is not None:
+        return Verdict("True", silence)
     if found[ConditionType.KV_EVENTS_FLOWING].status == "False":
         return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
     return _false(because("AsAsked", "nothing is amiss"))
+
+
+def _silent_engines(seen: Observed) -> Reason | None:
+    """Routable engines that a router has found not to answer: known long before their probes fail."""
+    serving = {engine.name for engine in seen.engines if engine.available}
+    workers = [each for router in seen.routers if router.state is not None for each in router.state.workers]
+    silent = sorted({each.pod for each in workers if each.circuit_open and each.pod in serving})
+    if not silent:
+        return None
+    return because(ENGINES_SILENT, f"routers get no answer from {_told(silent)} and prefer others; {_LIVENESS}")
 
 
 def _has_served(seen: Observed) -> bool:

@@ -7,8 +7,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from kvpool_router.index.runs import TOKEN_BYTES
+
 TokenIds: TypeAlias = bytes
-"""Little-endian uint32, four bytes a token."""
+"""Little-endian uint32, four bytes a token: its length is in bytes, `token_count` is in tokens."""
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Message: TypeAlias = dict[str, Json]
@@ -60,6 +62,11 @@ def packed(ids: list[int]) -> TokenIds:
     found = array("I")
     found.fromlist(ids)
     return found.tobytes()
+
+
+def token_count(ids: TokenIds) -> int:
+    """How many tokens `ids` holds; its length is in bytes."""
+    return len(ids) // TOKEN_BYTES
 
 
 def decode_json(raw: msgspec.Raw | bytes) -> Json:

@@ -227,3 +227,20 @@ def test_bounds_that_no_pool_has_yet_are_kept_too(schema: Manifest, value: JsonV
 def test_limits_of_one_read_as_english() -> None:
     assert str(too_long("x", 1)) == "x: Too long: may not be more than 1 byte"
     assert str(too_many("x", 2, 1)) == "x: Too many: 2: must have at most 1 item"
+
+
+@pytest.mark.parametrize(
+    ("router", "hint"),
+    [
+        ({"strategy": "RoundRobin"}, 'did you mean "spec.router.scheduling.strategy"?'),
+        ({"scheduling": {"strategy": "round_robin"}}, '(did you mean "RoundRobin"?)'),
+    ],
+)
+def test_a_wrong_place_and_another_spelling_are_told_how_they_are_written(admission, router, hint) -> None:
+    found = refusal(admission, pool_with(router=router))
+    assert hint in str(found)
+
+
+def test_a_negative_number_of_devices_is_one_error(admission: Admission) -> None:
+    found = refusal(admission, pool_with(resources={"limits": {"nvidia.com/gpu": -2}}))
+    assert [each.path for each in found.errors] == ["spec.resources.limits.nvidia.com/gpu"]

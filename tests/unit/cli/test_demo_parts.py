@@ -4,12 +4,14 @@ import pytest
 from kvpool_api.crd import custom_resource_definition
 from kvpool_api.spec import Strategy
 from kvpool_api.validation import Admission
+from kvpool_cli import demo
 from kvpool_cli.bench.outcome import Outcome
 from kvpool_cli.bench.predictions import Predictions
 from kvpool_cli.bench.stream import Usage
 from kvpool_cli.bench.summary import summarize
 from kvpool_cli.demo_report import COLUMNS, LEGEND, Comparison, Run, as_json, as_table, by_panel, legend
 from kvpool_cli.demo_scenarios import STRATEGIES, manifest, scenarios
+from kvpool_cli.errors import UserError
 from rich.console import Console
 
 
@@ -87,3 +89,8 @@ def test_the_plot_has_a_panel_a_load_and_a_line_a_strategy():
     ((title, lines),) = by_panel([comparison()]).items()
     assert title == scenarios()[0].title
     assert list(lines) == ["round_robin", "cache_aware"]
+
+
+def test_the_demo_refuses_a_word_that_it_does_not_know_before_it_starts_anything():
+    with pytest.raises(UserError, match="--quik is not known; the options are --quick and --in-turn"):
+        demo.main(["--quik"])

@@ -58,7 +58,7 @@ def test_every_fault_of_every_document_is_named(file):
     ("text", "words"),
     [
         ("a: [", "line 1"),
-        ("just words", "not an object"),
+        ("just words", "is a text, not a map"),
         ("", "holds no object"),
         ("kind: ConfigMap", "kind ConfigMap: `kvpool up` runs InferencePools of inferencepools.kvpool.dev only"),
         ("metadata: {name: x}", "kind: Invalid value"),

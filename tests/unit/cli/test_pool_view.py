@@ -78,7 +78,7 @@ def test_the_plain_line_says_the_same_in_one_line():
         "qwen: serving with 1 of 1 engines: Because: of this. | qwen-1-0 ready EXACT | hit 60.0 %, predicted 59.0 %"
     )
     assert plain_line(view(pool(READY), RouterFacts(), {}, URL)) == (
-        "qwen: ready | no engines yet | hit - %, predicted - %"
+        "qwen: ready when last heard of; the router does not answer now | no engines yet | hit - %, predicted - %"
     )
 
 
@@ -97,11 +97,11 @@ def said_standing(*conditions, engines, asked=4):
 
 def test_what_clients_get_is_said_whatever_ready_means():
     assert said_standing(READY, engines=4) == "ready"
-    assert said_standing(READY, engines=None) == "ready"
-    assert said_standing(READY, DEGRADED, engines=3) == "serving with 3 of 4 engines, replacing 1"
-    assert said_standing(NOT_READY, DEGRADED, engines=2) == "serving with 2 of 4 engines, replacing 2"
+    assert said_standing(READY, engines=None) == "ready when last heard of; the router does not answer now"
+    assert said_standing(READY, DEGRADED, engines=3) == "serving with 3 of 4 engines, 1 away"
+    assert said_standing(NOT_READY, DEGRADED, engines=2) == "serving with 2 of 4 engines, 2 away"
     assert said_standing(condition("Ready", "False", "EnginesStarting"), engines=1) == (
-        "serving with 1 of 4 engines, starting 3"
+        "serving with 1 of 4 engines, 3 starting"
     )
     assert said_standing(NOT_READY, engines=4) == "serving with 4 of 4 engines"
     assert said_standing(NOT_READY, DEGRADED, engines=0) == "not ready"
@@ -114,7 +114,7 @@ def test_an_engine_serves_only_when_its_pod_its_router_and_all_its_ranks_say_so(
     workers = (worker("a"), worker("b"), worker("b", rank=1, ready=False), worker("c"), worker("d", circuit_open=True))
     pods = {"c": EnginePod(state="CrashLoopBackOff"), "e": EnginePod(state="ready")}
     found = view(pool(NOT_READY, DEGRADED, replicas=5), facts(*workers), pods, URL)
-    assert found.standing == "serving with 1 of 5 engines, replacing 4"
+    assert found.standing == "serving with 1 of 5 engines, 4 away"
     assert [line.state for line in found.workers] == [
         *("ready", "ready", "starting", "CrashLoopBackOff", "failing", "ready")
     ]

@@ -34,4 +34,4 @@ def test_a_row_of_free_ports_leaves_out_the_taken_one(taken):
 def test_a_machine_without_free_ports_is_one_line(monkeypatch):
     monkeypatch.setattr(ports, "is_free", lambda *_: False)
     with pytest.raises(UserError, match="no 4 free ports in a row"):
-        ports.first_free(ports.HIGHEST - 10, 4)
+        ports.first_free(ports.HIGHEST_PORT - 10, 4)

@@ -1,3 +1,4 @@
+import fcntl
 import os
 
 import pytest
@@ -54,3 +55,24 @@ def test_a_folder_that_cannot_be_made_is_one_line_with_the_mend(tmp_path):
         held(folders(tmp_path / "run", "one")),
     ):
         pass
+
+
+def test_a_run_that_ends_leaves_no_lock_behind_and_no_folder_unless_it_holds_logs(tmp_path):
+    with held(folders(tmp_path, "one", "two")):
+        RunFolder(tmp_path, "two").logs.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["logs"]
+
+
+def test_a_lock_whose_file_its_last_holder_took_away_meanwhile_is_not_held(tmp_path, monkeypatch):
+    folder, real = RunFolder(tmp_path, "one"), fcntl.flock
+    taken_away = iter([True])
+
+    def late(file, how):
+        if next(taken_away, False):
+            folder.lock_file.unlink()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with held([folder]):
+        assert folder.lock_file.read_text() == str(os.getpid())

@@ -107,7 +107,7 @@ def test_quiet_says_nothing():
 def greeted(tmp_path, replicas):
     folder = RunFolder(tmp_path, "qwen")
     local = LocalPool(pool(READY, replicas=replicas), folder, Door(URL, "http://127.0.0.1:8001", "secret"))
-    return list(greeting(views(READY), [local], Path("pool.yaml")))
+    return list(greeting(views(READY), [local], Path("pool.yaml"), "kvpool status --run-folder /r"))
 
 
 def test_a_ready_pool_is_greeted_with_its_urls_and_a_line_to_try_it(tmp_path):
@@ -120,6 +120,7 @@ def test_a_ready_pool_is_greeted_with_its_urls_and_a_line_to_try_it(tmp_path):
     )
     assert str(tmp_path / "qwen" / "logs") in last
     assert "pool.yaml is read again when it changes" in last
+    assert "`kvpool status --run-folder /r` tells more" in last
 
 
 def test_a_pool_that_is_scaled_to_zero_is_not_praised_as_ready_but_told_how_to_raise_it(tmp_path):

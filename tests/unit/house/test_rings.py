@@ -65,8 +65,9 @@ class StandIn:
 
 
 @pytest.fixture(autouse=True)
-def _base_image_is_here(monkeypatch):
+def _images_are_here(monkeypatch):
     monkeypatch.setattr("kvnode.images.base", lambda: "localhost/base")
+    monkeypatch.setattr("kvnode.own_images.archives", dict)
 
 
 def test_the_cluster_is_up_for_its_tests_and_down_after_them_also_when_they_fail(asked, monkeypatch):
@@ -88,3 +89,11 @@ def test_a_cluster_that_cannot_be_had_fails_the_ring_with_what_is_missing(asked,
     with pytest.raises(rings.Failed, match="Go is not on PATH; install it"):
         rings.cluster()
     assert asked == []
+
+
+def test_the_unit_ring_says_how_many_tests_each_half_has_done_while_it_runs(monkeypatch, capfd):
+    shown = r"print('...s.. [ 60%]\n.x', flush=True); import time; time.sleep(0.5)"
+    monkeypatch.setattr(rings, "_covered", lambda *_: [sys.executable, "-c", shown])
+    monkeypatch.setattr(rings, "PROGRESS_S", 0.1)
+    rings.unit()
+    assert "done so far: 8 tests, " in capfd.readouterr().out

@@ -277,6 +277,26 @@ def test_a_router_that_is_not_ready_says_why():
     assert conditions(whole(routers=(replace(router([]), terminating=True),)))[ConditionType.READY].status == "False"
 
 
+def test_a_router_that_falls_silent_is_not_taken_for_one_that_starts():
+    served = status(whole(), now=T0)
+    hung = replace(silent_router(), ready=True)
+    while_its_pod_is_ready = conditions(whole(routers=(hung,), before=served))[ConditionType.ROUTER_READY]
+    assert while_its_pod_is_ready.status == "True"
+    assert while_its_pod_is_ready.message.endswith("qwen-router-0 does not tell its state: no answer")
+    later = conditions(whole(routers=(silent_router(),), before=served))[ConditionType.READY]
+    assert later.reason == "RoutersSilent"
+    assert "does not tell its state: no answer; the kubelet restarts" in later.message
+
+
+def test_an_engine_that_routers_get_no_answer_from_degrades_a_pool_that_is_still_ready():
+    heard = router([worker_state(engine(0).name), worker_state(engine(1).name, circuit_open=True)])
+    found = conditions(whole(routers=(heard,)))
+    assert found[ConditionType.READY].status == "True"
+    degraded = found[ConditionType.DEGRADED]
+    assert (degraded.status, degraded.reason) == ("True", "EnginesSilent")
+    assert f"no answer from {engine(1).name} and prefer others" in degraded.message
+
+
 UNPULLED = replace(
     silent_router(),
     pod={

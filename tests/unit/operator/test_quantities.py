@@ -44,6 +44,8 @@ def amount(quantity: str) -> Fraction:
         (".5", "500m"),
         ("0.1n", "1n"),
         ("a lot", "a lot"),
+        ("1.2.3", "1.2.3"),
+        ("12345678901234567890.1Ei", "14233598694204363376525398901173885337600m"),
     ],
 )
 def test_amounts_have_one_way_to_be_written(told, canonical):

@@ -348,3 +348,21 @@ async def test_many_streams_at_once_all_end(engine):
 async def test_a_websocket_is_not_served(engine):
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await engine.http.ws_connect(engine.url + "/v1/realtime")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "PUT"])
+async def test_a_method_that_the_engine_does_not_serve_is_405_and_an_unknown_path_404(engine, method):
+    for path in ("/v1/chat/completions", "/v1/models", "/health", "/v1/responses/resp_1", "/reset_prefix_cache"):
+        async with engine.http.request(method, engine.url + path) as answer:
+            assert answer.status == 405, path
+    async with engine.http.request(method, engine.url + "/nowhere") as answer:
+        assert answer.status == 404
+
+
+async def test_a_browsers_preflight_is_refused_as_vllm_refuses_it_without_allowed_origins(engine):
+    asked = {"Origin": "http://page", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
+    async with engine.http.options(engine.url + "/v1/chat/completions", headers=asked) as answer:
+        assert (answer.status, await answer.text()) == (400, "Disallowed CORS origin")
+        assert answer.headers["access-control-allow-headers"] == "x-a"
+        assert "POST" in answer.headers["access-control-allow-methods"]
+        assert "access-control-allow-origin" not in answer.headers
