@@ -10,6 +10,7 @@ from kvpool_operator.log_subject import spoken_of
 
 _LEVELS = {
     "aiohttp.access": logging.WARNING,
+    "kopf.activities.probe": logging.WARNING,
     "kopf.objects": logging.WARNING,  # it tells of every event it passes on
     "kubernetes.aio.config": logging.ERROR,  # what it warns of, we say with the mend
 }
