@@ -1,5 +1,6 @@
 """What the operator asks a router: its state."""
 
+import os
 from typing import Protocol
 
 import aiohttp
@@ -37,10 +38,16 @@ class HttpRouterAdmin:
         except TimeoutError as error:
             raise RouterSilent(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise RouterSilent(f"{type(error).__name__}: {error}") from error
+            raise RouterSilent(f"no connection to {host}:{port}: {_told(error)}") from error
         if answer.status != 200:
             raise RouterSilent(f"it answered {answer.status}")
         try:
             return RouterState.model_validate_json(body)
         except ValidationError as error:
             raise RouterSilent(f"its answer is not understood: {error.error_count()} errors") from error
+
+
+def _told(error: Exception) -> str:
+    """The system's own words: aiohttp puts its own around them, and asyncio in place of them."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else f"{type(error).__name__}: {error}"

@@ -123,6 +123,17 @@ def _refusal(done: Done) -> Reason:
     return because("QuotaExceeded", f"{done.refused}; raise the namespace's ResourceQuota, or lower spec.replicas")
 
 
+def pods_refused(deployment: Manifest) -> Reason | None:
+    """Pods of a Deployment that the API server does not take, in the words that its controller passes on."""
+    told = condition(deployment, "ReplicaFailure")
+    if told.get("status") != "True":
+        return None
+    words = as_text(told.get("message"))
+    if "exceeded quota" in words:
+        return because("QuotaExceeded", f"{words}; raise the namespace's ResourceQuota, or lower spec.router.replicas")
+    return because(as_text(told.get("reason")) or "FailedCreate", words)
+
+
 def _container_causes(pod: Manifest, name: str, main: str, log: str) -> Iterator[Reason]:
     for status in _all_statuses(pod):
         if status.get("ready") is not True:

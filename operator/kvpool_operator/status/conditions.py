@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
-from kvpool_api.labels import ROUTER_CONTAINER
+from kvpool_api.labels import ROUTER_CONTAINER, router_name
 from kvpool_api.wire import EventState, WorkerState
 
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed, Router
 from kvpool_operator.plan.actions import Done, because, subject
-from kvpool_operator.status.causes import cause, is_over_quota
+from kvpool_operator.status.causes import cause, is_over_quota, pods_refused
 from kvpool_operator.status.workload import ENGINES_STARTING, first_cause, workload_ready
 
 ROUTERS_STARTING = "RoutersStarting"
@@ -98,6 +98,9 @@ def _router_ready(seen: Observed) -> Verdict:
         return _false(because(why.code, f"{told}; {why.message}"))
     if mute:
         return _false(because(ROUTERS_SILENT, f"{told}; {_silence(mute[0])}; {_LIVENESS}"))
+    refusal = pods_refused(seen.children.get(("Deployment", router_name(seen.pool.metadata.name)), {}))
+    if refusal is not None:
+        return _false(because(refusal.code, f"{told}; {refusal.message}"))
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
@@ -177,7 +180,8 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
     """Less, or less well, than asked. A pool that starts for the first time without trouble is not."""
     trouble = first_cause(seen, done)
     ready = found[ConditionType.READY]
-    if ready.status == "False" and (trouble or found[ConditionType.ACCEPTED].status == "False" or _has_served(seen)):
+    starts = ready.reason.code in _STARTING
+    if ready.status == "False" and (not starts or _has_served(seen)):
         return Verdict("True", ready.reason)
     if trouble is not None:
         return Verdict("True", trouble)

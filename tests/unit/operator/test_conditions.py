@@ -277,6 +277,21 @@ def test_a_router_that_is_not_ready_says_why():
     assert conditions(whole(routers=(replace(router([]), terminating=True),)))[ConditionType.READY].status == "False"
 
 
+def test_a_router_that_a_quota_keeps_away_says_so_and_a_pool_that_never_served_is_degraded_by_it():
+    words = 'pods "qwen-router-1-x" is forbidden: exceeded quota: few'
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words}
+    seen = replace(whole(routers=()), children={("Deployment", "qwen-router"): {"status": {"conditions": [refused]}}})
+    found = conditions(seen)
+    told = "raise the namespace's ResourceQuota, or lower spec.router.replicas"
+    assert found[ConditionType.READY].reason == "QuotaExceeded"
+    assert found[ConditionType.READY].message == f"0 of 1 routers are ready; {words}; {told}"
+    assert found[ConditionType.DEGRADED].status == "True"
+    refused["message"] = "violates PodSecurity"
+    assert conditions(seen)[ConditionType.ROUTER_READY].reason == "FailedCreate"
+    refused["status"] = "False"
+    assert conditions(seen)[ConditionType.ROUTER_READY].reason == "RoutersStarting"
+
+
 def test_a_router_that_falls_silent_is_not_taken_for_one_that_starts():
     served = status(whole(), now=T0)
     hung = replace(silent_router(), ready=True)

@@ -52,9 +52,18 @@ async def test_an_answer_that_is_none_counts_as_silence_and_says_why(status, bod
             await admin.state(HOST, port, "token")
 
 
+async def test_one_that_hangs_up_counts_as_silence():
+    async def answer(request):
+        request.transport.abort()
+
+    async with answering(answer) as (admin, port):
+        with pytest.raises(RouterSilent, match=f"^no connection to {HOST}:{port}: "):
+            await admin.state(HOST, port, "token")
+
+
 async def test_nobody_there_counts_as_silence():
     with socket.socket() as held:
         held.bind((HOST, 0))
         async with aiohttp.ClientSession() as session:
-            with pytest.raises(RouterSilent, match="Cannot connect"):
+            with pytest.raises(RouterSilent, match=rf"^no connection to {HOST}:\d+: Connection refused$"):
                 await HttpRouterAdmin(session, 1.0).state(HOST, held.getsockname()[1], "token")
