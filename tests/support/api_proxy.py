@@ -29,7 +29,7 @@ class ApiProxy:
     always: Trouble | None = None
     written: Written = lambda n: None
     writes: list[str] = field(default_factory=list)
-    watches: set[web.Request] = field(default_factory=set)
+    watches: list[web.Request] = field(default_factory=list)
     expired: bool = False
     """Watches that come now are told that what they ask for is forgotten (410)."""
 
@@ -68,12 +68,12 @@ class ApiProxy:
     async def _streamed(self, request: web.Request, told: aiohttp.ClientResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=told.status, headers={"Content-Type": told.content_type})
         await response.prepare(request)
-        self.watches.add(request)
+        self.watches.append(request)
         try:
             async for line in told.content:
                 await response.write(line)
         finally:
-            self.watches.discard(request)
+            self.watches.remove(request)
         return response
 
 

@@ -12,24 +12,35 @@ from played_world import PlayedWorld
 STEP_S = 0.05
 
 
-@asynccontextmanager
-async def played(*worlds: PlayedWorld) -> AsyncIterator[None]:
-    """Kubelets act, and routers answer at each world's own address, while the block lasts. A broken bound fails it."""
+class Life:
+    """Kubelets of these worlds."""
 
-    async def lives(world: PlayedWorld) -> None:
-        while True:
+    def __init__(self) -> None:
+        self._goes_on = True
+
+    def hold_still(self) -> None:
+        """From now on kubelets do nothing; routers answer still."""
+        self._goes_on = False
+
+    async def of(self, world: PlayedWorld, step_s: float) -> None:
+        while self._goes_on:
             with suppress(ClusterError):  # the API server is in trouble, or the pool is not there yet
                 await world.step()
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(step_s)
 
+
+@asynccontextmanager
+async def played(*worlds: PlayedWorld, step_s: float = STEP_S) -> AsyncIterator[Life]:
+    """Kubelets act, and routers answer at each world's own address, while the block lasts. A broken bound fails it."""
+    life = Life()
     async with asyncio.TaskGroup() as tasks:
         runners = [await _served(world) for world in worlds]
-        lives_on = [tasks.create_task(lives(world)) for world in worlds]
+        kubelets = [tasks.create_task(life.of(world, step_s)) for world in worlds]
         try:
-            yield
+            yield life
         finally:
-            for life in lives_on:
-                life.cancel()
+            for kubelet in kubelets:
+                kubelet.cancel()
             for runner in runners:
                 await runner.cleanup()
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from kvnode.api import Api
 from kvnode.control_plane import Running
@@ -33,29 +32,48 @@ HEARTBEAT_S = 10.0
 BORN_BY_THE_CLUSTER = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
 
 
-@contextmanager
-def played_node(plane: Running, name: str = NODE) -> Iterator[None]:
-    """A Node object that is Ready, with a heartbeat while the block lasts."""
-    api, over = Api(plane.kubeconfig), threading.Event()
-    head: dict[str, Any] = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
-    api.post("/api/v1/nodes", head)
+class Heart:
+    """The heartbeat of one Node object."""
 
-    def beats() -> None:
-        while True:
-            ready = {"type": "Ready", "status": "True", "reason": "Played", "lastHeartbeatTime": rfc3339(time.time())}
-            body = json.dumps({**head, "status": {"conditions": [ready]}})
+    def __init__(self, api: Api, node: str) -> None:
+        self._api, self._node = api, node
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beats, name=f"heart of {node}")
+        self._thread.start()
+
+    def stops(self) -> None:
+        """The node is lost, and it is known at once instead of after some 40 s of silence."""
+        self.ends()
+        self._says("Unknown")
+
+    def ends(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beats(self) -> None:
+        while not self._over.is_set():
             with suppress(OSError):  # the API server is away: tests of faults do that
-                api._ask("PUT", f"/api/v1/nodes/{name}/status", body.encode())
-            if over.wait(HEARTBEAT_S):
-                return
+                self._says("True")
+            self._over.wait(HEARTBEAT_S)
 
-    heart = threading.Thread(target=beats, name=f"heart of {name}")
-    heart.start()
+    def _says(self, status: str) -> None:
+        now = rfc3339(time.time())
+        ready = {"type": "Ready", "status": status, "reason": "Played", "lastHeartbeatTime": now}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._node}}
+        body = json.dumps({**node, "status": {"conditions": [ready]}})
+        self._api._ask("PUT", f"/api/v1/nodes/{self._node}/status", body.encode())
+
+
+@contextmanager
+def played_node(plane: Running, name: str = NODE) -> Iterator[Heart]:
+    """A Node object that is Ready, with a heartbeat while the block lasts."""
+    api = Api(plane.kubeconfig)
+    api.post("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    heart = Heart(api, name)
     try:
-        yield
+        yield heart
     finally:
-        over.set()
-        heart.join()
+        heart.ends()
 
 
 @dataclass
