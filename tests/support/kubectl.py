@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,8 @@ class Kubectl:
     kubeconfig: Path
     namespace: str = ""
     """Empty: what kubectl takes by itself, and manifests may say their own."""
+    entry: tuple[str, ...] = ()
+    """Words before kubectl, for whoever does not run inside a node's network."""
 
     def __call__(self, *words: str, stdin: str | None = None, timeout_s: float = 60) -> str:
         argv = self.argv(*words)
@@ -35,7 +37,7 @@ class Kubectl:
 
     def argv(self, *words: str) -> list[str]:
         there = ("--namespace", self.namespace) if self.namespace else ()
-        return [self.program, "--kubeconfig", str(self.kubeconfig), *there, *words]
+        return [*self.entry, self.program, "--kubeconfig", str(self.kubeconfig), *there, *words]
 
     def get(self, *words: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("get", "--output", "json", *words))
@@ -66,7 +68,7 @@ def own_namespace(kubectl: Kubectl, labels: Mapping[str, str] | None = None) -> 
     kubectl.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}},
     )
-    inside = Kubectl(kubectl.program, kubectl.kubeconfig, name)
+    inside = replace(kubectl, namespace=name)
     try:
         until(lambda: "default" in inside("get", "serviceaccounts", "--output", "name"))
         yield inside
