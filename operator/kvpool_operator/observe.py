@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kvpool_api import labels
-from kvpool_api.manifest import Manifest, as_map, as_text, at
+from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 from kvpool_api.pool import InferencePool
 from kvpool_api.status import InferencePoolStatus
 from kvpool_api.wire import ADMIN_PORT_NAME, ROUTER_ADMIN_PORT
@@ -58,7 +58,8 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
         _children(cluster, pool, settings),
         _token(cluster, pool),
     )
-    engines = await asyncio.gather(*(_with_words(cluster, namespace, engine_of(pod)) for pod in engine_pods.items))
+    ours = [pod for pod in engine_pods.items if not _is_of_another(pod, pool.metadata.uid)]
+    engines = await asyncio.gather(*(_with_words(cluster, namespace, engine_of(pod)) for pod in ours))
     alive = [pod for pod in router_pods.items if not has_ended(pod)]
     return Observed(
         pool=pool,
@@ -67,6 +68,12 @@ async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Se
         children=owned,
         token=token,
     )
+
+
+def _is_of_another(pod: Manifest, pool_uid: str) -> bool:
+    """Its controller is somebody else, as with Pods of a deleted pool whose name is in use again."""
+    owners = map(as_map, as_list(at(pod, ("metadata", "ownerReferences"))))
+    return any(owner.get("controller") is True and owner.get("uid") != pool_uid for owner in owners)
 
 
 def pool_of(manifest: Manifest) -> InferencePool:

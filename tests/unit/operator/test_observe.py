@@ -8,7 +8,7 @@ from kvpool_api import labels
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
-from kvpool_operator.manifests import port_named, rfc3339, seconds
+from kvpool_operator.manifests import name_of, port_named, rfc3339, seconds
 from kvpool_operator.observe import NotUnderstood, engine_of, observe, pool_of, router_of, status_as_read
 from pool_world import SETTINGS, T0, pod_manifest, pool, router_state
 from store_cluster import Routers, StoreCluster
@@ -129,6 +129,19 @@ async def test_an_empty_world_is_seen_as_it_is():
     )
 
 
+async def test_engines_of_a_deleted_pool_are_not_those_of_the_new_one_with_its_name():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    mine = engine_pod((await observe(cluster, Routers(), ref, SETTINGS)).pool, 0, "1")
+    (owner,) = mine["metadata"]["ownerReferences"]
+    old = {**mine, "metadata": {**mine["metadata"], "name": "old", "ownerReferences": [{**owner, "uid": "gone"}]}}
+    for manifest in (mine, old):
+        await cluster.create(manifest, manager="test")
+    assert [each.name for each in (await observe(cluster, Routers(), ref, SETTINGS)).engines] == [
+        mine["metadata"]["name"]
+    ]
+
+
 async def test_a_pool_that_is_gone_is_not_found():
     with pytest.raises(NotFound):
         await observe(StoreCluster(), Routers(), NOTHING, SETTINGS)
@@ -148,9 +161,10 @@ LONG_LOG = f"ValueError: the cause\n{ECHO}\n"
 
 async def crashed(**ended):
     """A cluster with one engine that has ended so."""
-    cluster = StoreCluster(logs={engine_pod(pool(), 0, "1")["metadata"]["name"]: LONG_LOG})
+    cluster = StoreCluster()
     ref = await cluster.user_applies()
-    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    made = await cluster.apply(engine_pod(pool_of(await cluster.get(ref)), 0, "1"), manager="m", force=True)
+    cluster.logs = {name_of(made): LONG_LOG}
     status = {"name": "engine", "ready": False, "restartCount": 1, "lastState": {"terminated": ended}}
     cluster._write_status(made, {"phase": "Running", "containerStatuses": [status]})
     return cluster, ref
@@ -229,7 +243,7 @@ async def test_a_router_that_does_not_answer_is_silent_and_one_that_was_evicted_
 async def test_what_a_container_waits_for_is_read_from_events_and_only_then():
     cluster = StoreCluster()
     ref = await cluster.user_applies()
-    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    made = await cluster.apply(engine_pod(pool_of(await cluster.get(ref)), 0, "1"), manager="m", force=True)
     event = event_about(made, "e", uid=made["metadata"]["uid"], time="2026-01-01T10:00:00Z")
     await cluster.apply(event, manager="kubelet", force=True)
     for state, told in (({"waiting": {"reason": "ContainerCreating"}}, "words of e"), ({"running": {}}, None)):
@@ -241,7 +255,7 @@ async def test_what_a_container_waits_for_is_read_from_events_and_only_then():
 async def test_events_that_cannot_be_had_stop_nothing():
     cluster = StoreCluster()
     ref = await cluster.user_applies()
-    made = await cluster.apply(engine_pod(pool(), 0, "1"), manager="m", force=True)
+    made = await cluster.apply(engine_pod(pool_of(await cluster.get(ref)), 0, "1"), manager="m", force=True)
     waits = {"name": "engine", "state": {"waiting": {"reason": "ContainerCreating"}}}
     cluster._write_status(made, {"phase": "Pending", "containerStatuses": [waits]})
     cluster.refusing = lambda target: Refused("events: forbidden") if target is seam.EVENT else None
