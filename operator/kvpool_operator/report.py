@@ -1,7 +1,7 @@
 """Writes what the loop has found: the pool's status, and Events for what has changed. A pool at rest writes nothing."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kvpool_api.conditions import Condition, ConditionType, Reason
 from kvpool_api.labels import FIELD_MANAGER_EVENTS, FIELD_MANAGER_STATUS
@@ -14,7 +14,17 @@ from kvpool_operator.build.names import digest
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
 from kvpool_operator.manifests import rfc3339
-from kvpool_operator.plan.actions import ApplyChild, Done, SetRoutable, because
+from kvpool_operator.plan.actions import (
+    Action,
+    ApplyChild,
+    ClearDraining,
+    CreateEngine,
+    DeleteEngine,
+    Done,
+    MarkDraining,
+    SetRoutable,
+    because,
+)
 
 _BAD_WHEN_FALSE = frozenset(
     {
@@ -25,6 +35,13 @@ _BAD_WHEN_FALSE = frozenset(
         ConditionType.READY,
     }
 )
+
+_DEEDS: Mapping[type[Action], str] = {
+    CreateEngine: "created",
+    DeleteEngine: "deleted",
+    MarkDraining: "draining",
+    ClearDraining: "no longer draining",
+}
 
 
 async def report(
@@ -67,7 +84,7 @@ def _acts(done: Sequence[Done], is_new: bool) -> Iterator[tuple[Reason, bool]]:
                 if not is_new:
                     yield action.reason, False
             case _:
-                told = f"{type(action).__name__} {action.name}: {action.reason.message}"
+                told = f"{_DEEDS[type(action)]} engine {action.name}: {action.reason.message}"
                 yield because(action.reason.code, told), False
 
 

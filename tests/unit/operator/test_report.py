@@ -70,7 +70,7 @@ async def test_what_was_done_to_engines_is_told_and_new_children_gates_and_refus
         Done(ApplyChild({"kind": "Service", "metadata": {"name": "qwen"}}, WHY), None),
     ]
     await report(cluster, pool, told(), told(), done, T0)
-    assert [event["message"] for event in cluster.events()] == ["CreateEngine qwen-x-0: 0 of 2 exist"]
+    assert [event["message"] for event in cluster.events()] == ["created engine qwen-x-0: 0 of 2 exist"]
 
 
 async def test_a_child_that_was_mended_is_told():
