@@ -134,13 +134,18 @@ def test_server_side_apply_names_who_else_sets_a_field(kubectl: Kubectl):
 
 
 def test_a_deleted_pool_takes_all_that_it_owns_with_it(kubectl: Kubectl):
-    kubectl.apply(pool("gone", replicas=0))
+    kubectl.apply(pool("gone"))
     until(lambda: conditions(kubectl, "gone"))
-    mine = ("--selector", "kvpool.dev/pool=gone", "--output", "name")
-    kinds = "pods,deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,pdb,networkpolicies"
-    assert len(kubectl("get", kinds, *mine).split()) >= 10
+    kinds = "deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,pdb,networkpolicies,pods"
+
+    def left() -> list[str]:
+        """Without Pods that are on their way out."""
+        found = kubectl.get(kinds, "--selector", "kvpool.dev/pool=gone")["items"]
+        return [each["kind"] for each in found if "deletionTimestamp" not in each["metadata"] or each["kind"] != "Pod"]
+
+    until(lambda: set(left()) >= {"Pod", "Deployment", "Secret", "NetworkPolicy"}, otherwise=left)
     kubectl("delete", POOLS, "gone", "--timeout=30s")
-    until(lambda: not kubectl("get", kinds, *mine).split(), within_s=90, otherwise=lambda: kubectl("get", kinds, *mine))
+    until(lambda: not left(), otherwise=left)
 
 
 def plugin(kubectl: Kubectl, *words: str) -> str:
