@@ -5,10 +5,12 @@ On etcd, API server and controller manager; kubelets and routers are played.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from api_front import Trouble, hanging_up, refusing, slow
 from api_proxy import ApiProxy, api_proxy
 from control_planes import new_namespace, pool_plane, written_since
@@ -23,6 +25,40 @@ from played_routers import played
 from played_world import PlayedWorld, played_node
 
 MINUTE_S = 60.0
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Minute:
+    """What is watched while it should be quiet, and since when."""
+
+    worlds: Sequence[PlayedWorld]
+    operators: Sequence[OperatorProcess]
+    plane: Running
+    story: str
+    first_line: int
+
+    def __post_init__(self) -> None:
+        self._line, self._cpu_s, self._begun = lines(self.plane), self._used_s(), time.monotonic()
+
+    def before(self) -> list[str]:
+        return writes(self.plane, self.first_line, *self._namespaces())[: -len(self.since()) or None]
+
+    def since(self) -> list[str]:
+        return writes(self.plane, self._line, *self._namespaces())
+
+    async def is_over(self) -> float:
+        """The share of a core that the operators have taken meanwhile."""
+        await asyncio.sleep(max(0.0, self._begun + MINUTE_S - time.monotonic()))  # how long it lasts is the point
+        share = (self._used_s() - self._cpu_s) / (time.monotonic() - self._begun)
+        print(f"{self.story}: {len(self.before())} writes, then {len(self.since())}; {share:.2%} of a core")  # noqa: T201
+        return share
+
+    def _namespaces(self) -> list[str]:
+        return [world.namespace for world in self.worlds]
+
+    def _used_s(self) -> float:
+        return sum(map(cpu_of, self.operators))
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +67,52 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
     async with connect(plane.kubeconfig) as connected:
         yield connected
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def twenty_at_rest(
+    plane: Running, cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Minute]:
+    """Twenty pools that have come to rest, looked after by an operator of their own while other tests run."""
+    worlds = [
+        PlayedWorld(cluster, new_namespace(plane), router_address=f"127.77.5.{number + 1}") for number in range(20)
+    ]
+    names, line = [world.namespace for world in worlds], lines(plane)
+    async with (
+        operator_beside(plane.kubeconfig, tmp_path_factory.mktemp("rest"), *names) as operator,
+        played(*worlds, step_s=1.0) as life,
+    ):
+        await asyncio.gather(*(world.user_applies(replicas=1) for world in worlds))
+        for world in worlds:
+            await eventually(lambda world=world: is_done(world, 1), within_s=90)
+        await asyncio.sleep(3)  # what is on its way
+        life.hold_still()
+        yield Minute(worlds, [operator], plane, "twenty pools at rest", line)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def two_operators(
+    plane: Running, cluster: KubeCluster, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Minute]:
+    """Two operators have led one pool through its changes, and live on while other tests run."""
+    world = PlayedWorld(cluster, new_namespace(plane), most_engines=4, router_address="127.77.4.1")
+    folders, line = [tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")], lines(plane)
+    async with (
+        operator_beside(plane.kubeconfig, folders[0], world.namespace) as one,
+        operator_beside(plane.kubeconfig, folders[1], world.namespace) as other,
+        played(world, step_s=0.2) as life,
+    ):
+        for replicas in (2, 3, 1, 3):
+            await follows(world, replicas)
+        await world.user_applies(replicas=3, engine={"args": ["--max-model-len=8192"]})
+        await eventually(lambda: is_done(world, 3), within_s=40)
+        await asyncio.sleep(2)  # what is on its way
+        life.hold_still()
+        yield Minute([world], [one, other], plane, "two operators", line)
 
 
 async def is_done(world: PlayedWorld, replicas: int) -> bool:
@@ -170,54 +248,6 @@ def lines(plane: Running) -> int:
     return len(plane.audit_log.read_text().splitlines())
 
 
-@pytest.mark.timeout(240)
-async def test_two_operators_alive_for_a_minute_do_no_harm(plane: Running, cluster: KubeCluster, tmp_path: Path):
-    """Both write what is the same; a plan made from what the other has changed meanwhile comes to nothing."""
-    world = PlayedWorld(cluster, new_namespace(plane), most_engines=4, router_address="127.77.4.1")
-    (tmp_path / "other").mkdir()
-    async with (
-        operator_beside(plane.kubeconfig, tmp_path, world.namespace),
-        operator_beside(plane.kubeconfig, tmp_path / "other", world.namespace),
-        played(world),
-    ):
-        begun, first = time.monotonic(), lines(plane)
-        for replicas in (2, 3, 1, 3):
-            await follows(world, replicas)
-        await world.user_applies(replicas=3, engine={"args": ["--max-model-len=8192"]})
-        await eventually(lambda: is_done(world, 3), within_s=40)
-        busy_s, line = time.monotonic() - begun, lines(plane)
-        await asyncio.sleep(max(10.0, MINUTE_S - busy_s))  # how long they live is the point
-        told = writes(plane, line, world.namespace)
-        print(f"busy for {busy_s:.0f} s: {len(writes(plane, first, world.namespace))} writes; then {len(told)}")  # noqa: T201
-        assert [each for each in told if "/events/" not in each and "/status" not in each] == []
-        assert len(told) <= 4, told
-        assert len(writes(plane, first, world.namespace)) < 400
-        names = [name_of(pod) for pod in await world.pods()]
-        assert len({name.rpartition("-")[2] for name in names}) == 3, names
-
-
-@pytest.mark.timeout(300)
-async def test_twenty_pools_at_rest_cause_no_write_for_a_minute_and_cost_next_to_nothing(
-    plane: Running, cluster: KubeCluster, tmp_path: Path
-):
-    worlds = [
-        PlayedWorld(cluster, new_namespace(plane), router_address=f"127.77.5.{number}") for number in range(1, 21)
-    ]
-    names = [world.namespace for world in worlds]
-    async with operator_beside(plane.kubeconfig, tmp_path) as operator, played(*worlds, step_s=0.5) as life:
-        await asyncio.gather(*(world.user_applies(replicas=1) for world in worlds))
-        for world in worlds:
-            await eventually(lambda world=world: is_done(world, 1), within_s=120)
-        await asyncio.sleep(5)  # what is on its way
-        life.hold_still()
-        line, cpu_s, begun = lines(plane), cpu_of(operator), time.monotonic()
-        await asyncio.sleep(MINUTE_S)
-        share = (cpu_of(operator) - cpu_s) / (time.monotonic() - begun)
-        print(f"20 pools at rest: {share:.2%} of a core")  # noqa: T201
-        assert writes(plane, line, *names) == []
-        assert share < 0.05, "the figure that counts is told above; a loaded machine may show more"
-
-
 def cpu_of(operator: OperatorProcess) -> float:
     assert operator.process is not None
     user, system = Path(f"/proc/{operator.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
@@ -247,3 +277,19 @@ async def test_an_engine_on_a_lost_node_is_replaced_once_its_tolerance_has_run_o
             seconds = await eventually(is_replaced, within_s=60)
             print(f"replaced {seconds:.0f} s after its node was lost")  # noqa: T201
             assert uid_of(before) in [uid_of(pod) for pod in await world.pods()], "nobody has ended it"
+
+
+async def test_two_operators_alive_for_a_minute_have_done_no_harm(two_operators: Minute):
+    """Both write what is the same; a plan made from what the other has changed meanwhile comes to nothing."""
+    await two_operators.is_over()
+    assert two_operators.since() == []
+    assert len(two_operators.before()) < 400
+    (world,) = two_operators.worlds
+    slots = {name_of(pod).rpartition("-")[2] for pod in await world.pods()}
+    assert len(slots) == len(await world.pods()) == 3
+
+
+async def test_twenty_pools_at_rest_have_caused_no_write_for_a_minute_and_cost_next_to_nothing(twenty_at_rest: Minute):
+    share = await twenty_at_rest.is_over()
+    assert twenty_at_rest.since() == []
+    assert share < 0.05, "the figure that counts is told above; a loaded machine may show more"
