@@ -24,7 +24,7 @@ from kvpool_operator.manifests import name_of
 from kvpool_operator.observe import pool_of
 from kvpool_operator.settings import Settings
 from mortal_cluster import Killed, MortalCluster
-from operator_process import operator_beside
+from operator_process import OperatorProcess
 from played_routers import played
 from played_world import PlayedWorld, played_node
 
@@ -46,12 +46,14 @@ class Story:
 
 
 def rolls(turn: int) -> dict:
-    return {"replicas": 2, "engine": {"args": [f"--max-model-len={8192 + turn}"]}}
+    """Both engines at once: as many writes as one after the other, in fewer rounds."""
+    changed = {"args": [f"--max-model-len={8192 + turn}"]}
+    return {"replicas": 2, "engine": changed, "rollout": {"maxSurge": 2, "maxUnavailable": 0}}
 
 
 STORIES = (
     Story("create", 0, lambda turn: {"replicas": 2}, most_engines=2, fewest_available=0),
-    Story("rollout", 2, rolls, most_engines=3, fewest_available=2),
+    Story("rollout", 2, rolls, most_engines=4, fewest_available=2),
     Story("scale-in", 3, lambda turn: {"replicas": 1}, most_engines=3, fewest_available=1),
 )
 
@@ -102,7 +104,7 @@ class Lane:
         return world
 
     async def _comes_to_rest(self, world: PlayedWorld, turn: int) -> None:
-        world.most_engines, world.fewest_available = self._story.before + 1, 0
+        world.most_engines, world.fewest_available = self._story.before + 2, 0
         spec = {**self._story.asks(self._asked), "replicas": self._story.before}
         self._asked = turn
         await world.user_applies(**spec)
@@ -179,26 +181,35 @@ async def test_a_process_killed_by_sigkill_is_followed_by_one_that_ends_its_work
     chance = random.Random(SEED)
     world = PlayedWorld(cluster, new_namespace(plane), router_address="127.77.1.1")
     async with api_proxy(plane.kubeconfig, tmp_path) as (proxy, kubeconfig), played(world):
+        operator = OperatorProcess(kubeconfig, tmp_path / "operator.log", (world.namespace,))
+        await asyncio.to_thread(operator.start)
         for story, spec, writes in ASKED:
             n = chance.randint(1, writes - 2)
-            world.most_engines = max(len(await world.pods()), spec["replicas"] + 1)
-            begun = len(proxy.writes)
-            async with operator_beside(kubeconfig, tmp_path, world.namespace) as first:
-                assert first.process is not None
-                pid, after = first.process.pid, begun + n
-                proxy.written = lambda count, pid=pid, after=after: (
-                    os.kill(pid, signal.SIGKILL) if count == after else None
-                )
-                await world.user_applies(**spec)
-                await eventually(first.ended, within_s=30)
+            world.most_engines = max(len(await world.pods()), spec["replicas"] + 2)
+            proxy.written = killing(operator, len(proxy.writes) + n)
+            await world.user_applies(**spec)
+            await eventually(operator.ended, within_s=30)
             print(f"{story}: killed after write {n}, {proxy.writes[-1]}")  # noqa: T201
             at_death = await world.objects()
-            async with operator_beside(kubeconfig, tmp_path, world.namespace):
-                await eventually(lambda spec=spec: is_done(world, spec["replicas"]), within_s=30)
+            await asyncio.to_thread(operator.start)
+            await eventually(lambda spec=spec: is_done(world, spec["replicas"]), within_s=30)
             at_rest = await world.objects()
             assert {name for name in at_rest if name[0] != "Pod"} == {*CHILDREN, ("InferencePool", "qwen")}
             assert len([name for name in at_rest if name[0] == "Pod"]) == spec["replicas"] + 1
             assert all(at_death[key] == at_rest[key] for key in at_death.keys() & at_rest.keys())
+        operator.stop()
+
+
+def killing(operator: OperatorProcess, after: int) -> Callable[[int], None]:
+    """Ends the process that runs now, when there have been so many writes."""
+    assert operator.process is not None
+    pid = operator.process.pid
+
+    def written(count: int) -> None:
+        if count == after:
+            os.kill(pid, signal.SIGKILL)
+
+    return written
 
 
 CHILDREN = {
