@@ -38,9 +38,12 @@ def _of_module(path: Path) -> Iterator[str]:
 
 
 def _codes(node: ast.expr, module: ModuleType) -> Iterator[str]:
-    """A literal, a constant of the module, either of two; any other expression passes a code on."""
+    """A literal, a constant of the module, any of several; any other expression passes a code on."""
     if isinstance(node, ast.IfExp):
         yield from (*_codes(node.body, module), *_codes(node.orelse, module))
+    elif isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from _codes(value, module)
     elif isinstance(node, ast.Constant):
         yield str(node.value)
     elif isinstance(node, ast.Name) and isinstance(getattr(module, node.id, None), str):
