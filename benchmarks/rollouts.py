@@ -1,0 +1,148 @@
+"""Does a client notice when engines leave? Streams in flight over scale-ins and rollouts of a pool in a real cluster.
+
+`python -m benchmarks.rollouts [--quick] [--json]`. Full: 200 streams in flight over 20 scale-ins and 3 rollouts; quick:
+40 over 2 and 1, which takes longer than 45 s where the node has to be started first. kvpool is installed as its guide
+says, with the images of this checkout, into the cluster that KUBECONFIG names, or into a node started for it.
+
+A stream is 30 tokens of a simulated engine, some 7 s; a new one follows each that has ended. Failed is every answer but
+200 with all of its tokens and `[DONE]`: refused, broken off, an error event, a connection that could not be had.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "node"), str(ROOT / "tests" / "support")]
+
+from kubectl import Kubectl, from_environment, own_namespace, until  # noqa: E402
+from kvnode import cluster, own_images  # noqa: E402
+from pools_in_cluster import (  # noqa: E402
+    POOLS,
+    SIMULATED,
+    conditions,
+    engines,
+    installed,
+    load_images,
+    pool,
+    wait_until_ready,
+)
+from streams import Streams, streaming  # noqa: E402
+
+TOKENS = 30
+ENGINES = 2
+SPEED = ["--sim-speed", "0.05"]
+
+
+@dataclass(frozen=True)
+class Size:
+    streams: int
+    scale_ins: int
+    rollouts: int
+
+
+FULL, QUICK = Size(200, 20, 3), Size(40, 2, 1)
+
+
+@dataclass
+class Seen:
+    """What the streams' Pod told while the pool changed."""
+
+    streams: Streams
+    in_flight: list[int] = field(default_factory=list)
+    scale_in_s: list[float] = field(default_factory=list)
+    rollout_s: list[float] = field(default_factory=list)
+
+    def look(self) -> None:
+        self.in_flight.append(int(self.streams.told()["in_flight"]))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description="Does a client notice when engines leave?")
+    options.add_argument("--quick", action="store_true", help="40 streams, 2 scale-ins, 1 rollout")
+    options.add_argument("--json", action="store_true", help="the last line is one JSON object")
+    given = options.parse_args()
+    if "KUBECONFIG" not in os.environ:
+        sys.exit(in_a_node_of_its_own())
+    found = measured(QUICK if given.quick else FULL)
+    for name, value in found.items():
+        print(f"{name:34s} {value:>12.4g}")
+    if given.json:
+        print(json.dumps(found))
+
+
+def in_a_node_of_its_own() -> int:
+    """This program again, where the node is reached."""
+    own_images.archives()
+    node = cluster.chosen("bench")
+    node.up()
+    try:
+        again = [*node.entry, sys.executable, "-m", "benchmarks.rollouts", *sys.argv[1:]]
+        return subprocess.run(again, check=False, env=os.environ | {"KUBECONFIG": str(node.kubeconfig)}).returncode
+    finally:
+        node.down()
+
+
+def measured(size: Size) -> dict[str, float]:
+    kubectl = from_environment()
+    load_images(kubectl.kubeconfig)
+    with tempfile.TemporaryDirectory() as folder, installed(kubectl, Path(folder)), own_namespace(kubectl) as here:
+        asks(here, ENGINES, 0)
+        wait_until_ready(here)
+        begun = time.monotonic()
+        with streaming(here, "http://qwen", size.streams, TOKENS) as streams:
+            seen = Seen(streams)
+            for _ in range(size.scale_ins):
+                changed(here, seen, ENGINES + 1, 0)
+                seen.scale_in_s.append(changed(here, seen, ENGINES, 0))
+            for turn in range(size.rollouts):
+                seen.rollout_s.append(changed(here, seen, ENGINES, turn + 1))
+            told = streams.end()
+        for words in told["failed"]:
+            print(f"failed: {words}")
+        return {
+            "streams_in_flight": size.streams,
+            "in_flight_median": statistics.median(seen.in_flight),
+            "scale_ins": len(seen.scale_in_s),
+            "rollouts": len(seen.rollout_s),
+            "streams_ok": told["ok"],
+            "streams_failed_or_cut": told["failures"],
+            "scale_in_median_s": statistics.median(seen.scale_in_s),
+            "rollout_median_s": statistics.median(seen.rollout_s),
+            "whole_s": time.monotonic() - begun,
+        }
+
+
+def asks(kubectl: Kubectl, replicas: int, turn: int) -> None:
+    engine = {"image": SIMULATED, "args": [*SPEED, "--max-num-seqs", str(256 + turn)]}
+    kubectl.apply(pool("qwen", replicas=replicas, engine=engine))
+
+
+def changed(kubectl: Kubectl, seen: Seen, replicas: int, turn: int) -> float:
+    """Seconds until the pool is as asked."""
+    begun = time.monotonic()
+    asks(kubectl, replicas, turn)
+
+    def is_done() -> bool:
+        seen.look()
+        told = kubectl.get(POOLS, "qwen")
+        progressing = conditions(kubectl, "qwen")["Progressing"]
+        return (
+            len(engines(kubectl, "qwen")) == replicas == told["status"].get("routableReplicas")
+            and progressing["status"] == "False"
+            and progressing["observedGeneration"] == told["metadata"]["generation"]
+        )
+
+    until(is_done, within_s=180, otherwise=lambda: conditions(kubectl, "qwen"))
+    return time.monotonic() - begun
+
+
+if __name__ == "__main__":
+    main()
