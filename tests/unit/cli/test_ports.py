@@ -1,3 +1,4 @@
+import random
 import socket
 
 import pytest
@@ -7,9 +8,9 @@ from kvpool_cli.errors import FAILED, UserError
 
 @pytest.fixture
 def taken():
-    """A port in use."""
+    """A port in use, and free ones below it: far from those that the kernel gives to connections."""
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind(("127.0.0.1", ports.first_free(random.randrange(15_000, 30_000, 2), 4) + 2))
         listening.listen()
         yield listening.getsockname()[1]
 
