@@ -132,7 +132,7 @@ async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
             raise
         except Exception as error:
             _complain(ref, error)
-            await asyncio.sleep(max(back_off_s(deps.settings, failures), _asked_to_wait_s(error)))
+            await _back_off(deps.settings, wake, error, failures)
             failures += 1
             continue
         failures = 0
@@ -178,6 +178,22 @@ def _complain(ref: Ref, error: Exception) -> None:
         LOG.warning("%s: %s; trying again", ref.name, error)
     else:
         LOG.error("%s: a round failed; trying again", ref.name, exc_info=error)
+
+
+async def _back_off(settings: Settings, wake: asyncio.Event, error: Exception, failures: int) -> None:
+    """The wait before the next try; news cuts it short where the API server could not answer, for then it can again.
+
+    Any other failure may come with each round, and what the round does is news too: that would chase itself.
+    """
+    wait_s, asked_s = back_off_s(settings, failures), _asked_to_wait_s(error)
+    if not isinstance(error, Unavailable):
+        await asyncio.sleep(wait_s)
+        return
+    least_s = max(asked_s, min(wait_s, settings.least_back_off_s))
+    await asyncio.sleep(least_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s - least_s):
+            await wake.wait()
 
 
 def _asked_to_wait_s(error: Exception) -> float:

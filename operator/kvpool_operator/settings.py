@@ -27,6 +27,8 @@ class Settings:
     """What the cluster refused (a quota, a policy) is tried again this often."""
     back_off_s: tuple[float, ...] = (0.2, 1.0, 5.0, 15.0)
     """Waits after the first, second … failed round in a row, give or take a third; the last one stays."""
+    least_back_off_s: float = 1.0
+    """News of an API server that could not answer cuts these waits short, but not below this."""
     re_list_s: float = 1.0
     """After a watch has ended its objects are listed again this much later."""
     admin_timeout_s: float = 2.0

@@ -49,6 +49,10 @@ class Unavailable(ClusterError):
         self.retry_after_s = retry_after_s
 
 
+class Unauthorized(Unavailable):
+    """The API server does not know who we are, not even after our credentials were read anew."""
+
+
 class NamespaceEnding(ClusterError):
     """The namespace is being deleted: nothing new can be made in it, which is no fault of what was to be made."""
 

@@ -14,6 +14,7 @@ from kvpool_operator.cluster.seam import (
     NotFound,
     Refused,
     Stale,
+    Unauthorized,
     Unavailable,
 )
 
@@ -26,7 +27,7 @@ def error(code, message="words", *, reason="", causes=(), header=None, **details
     ("code", "reason", "causes", "kind"),
     [
         (400, "BadRequest", (), Refused),
-        (401, "Unauthorized", (), Unavailable),
+        (401, "Unauthorized", (), Unauthorized),
         (403, "Forbidden", (), Refused),
         (403, "Forbidden", ("NamespaceTerminating",), NamespaceEnding),
         (404, "NotFound", (), NotFound),

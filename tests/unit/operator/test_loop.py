@@ -150,6 +150,25 @@ async def test_a_round_that_fails_is_repeated_and_a_pool_that_is_gone_ends_its_l
         await running
 
 
+@pytest.mark.parametrize(("error", "heeds_news"), [(Unavailable("down"), True), (ZeroDivisionError(), False)])
+async def test_news_ends_the_back_off_where_the_api_server_was_away_and_only_there(error, heeds_news):
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    told, kept = journaled(cluster, back_off_s=(60.0,), least_back_off_s=0.02)
+    cluster.refusing = lambda target: error
+    wake = asyncio.Event()
+    running = asyncio.create_task(run_pool(told, ref, wake))
+    await eventually(lambda: kept.rounds == [error])
+    cluster.refusing = lambda target: None
+    wake.set()
+    if heeds_news:
+        await eventually(lambda: len(engines(cluster)) == 1, within_s=5)
+    else:
+        await rests(cluster)
+        assert kept.rounds == [error]
+    running.cancel()
+
+
 async def test_a_wake_up_ends_the_rest():
     cluster, ref, told = await serving_pool(replicas=1)
     wake = asyncio.Event()

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.seam import Forbidden, NotFound, Unavailable
+from kvpool_operator.cluster.seam import Forbidden, NotFound, Unauthorized, Unavailable
 from kvpool_operator.runtime.options import StartError
 from kvpool_operator.runtime.preflight import preflight
 from kvpool_operator.settings import Settings
@@ -37,6 +37,12 @@ async def test_a_cluster_that_is_too_old_is_named():
 async def test_a_missing_permission_is_told_with_what_grants_it(namespaces, mend):
     with pytest.raises(StartError, match=mend):
         await preflight(answering(seam.POD, Forbidden("x may not list pods")), namespaces, QUICK)
+
+
+async def test_credentials_that_are_refused_end_the_start_with_the_mend():
+    refusal = Unauthorized("the API server does not accept our credentials: Unauthorized")
+    with pytest.raises(StartError, match=r"does not accept our credentials: Unauthorized; name a kubeconfig that"):
+        await preflight(answering(seam.POOL, refusal), (), QUICK)
 
 
 async def test_an_api_server_that_is_away_is_waited_for(caplog):

@@ -1,6 +1,7 @@
 """What an answer of the API server that is no success means to the operator. Pure.
 
-    401 408 429 5xx   Unavailable     404   NotFound         410   Expired
+    408 429 5xx       Unavailable     401   Unauthorized (an Unavailable)
+    404               NotFound        410   Expired
     409               FieldConflict (causes FieldManagerConflict), AlreadyExists, Stale
     403               NamespaceEnding (cause NamespaceTerminating), Forbidden (RBAC), Refused (quota, policy)
     422               Stale (an apply with another uid), Refused
@@ -26,6 +27,7 @@ from kvpool_operator.cluster.seam import (
     NotFound,
     Refused,
     Stale,
+    Unauthorized,
     Unavailable,
 )
 
@@ -65,7 +67,7 @@ def error_of(answer: Answer) -> ClusterError:
         case 403:
             return _forbidden(said, words)
         case 401:
-            return Unavailable(f"the API server does not accept our credentials: {words}")
+            return Unauthorized(f"the API server does not accept our credentials: {words}")
         case 500 if _UNTYPED.match(words):
             return Refused(words)
         case 408 | 429:
