@@ -46,7 +46,7 @@ FAILURES = {
         {"resources": {"limits": {"nvidia.com/gpu": 2}}},
     ),
     "no-image": Failure(
-        "ImagePullBackOff|ErrImagePull",
+        "ImagePullBackOff",
         r'{pod}: .*"localhost/kvpool/engine-sim:none".*; check the image\'s name, and that the node may pull it',
         {"engine": {"image": "localhost/kvpool/engine-sim:none"}},
     ),

@@ -105,9 +105,9 @@ class StoreCluster:
         ]
         kept = [c for c in pod.get("status", {}).get("conditions", []) if c["type"] not in conditions]
         status = {"phase": "Running", "conditions": [*[c for c in kept if c["type"] != ROUTABLE_GATE], *told]}
-        self._write_status(pod, status)
+        self.write_status(pod, status)
 
-    def _write_status(self, pod, status) -> None:
+    def write_status(self, pod, status) -> None:
         meta = {"name": pod["metadata"]["name"], "namespace": "default"}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}
         self.store.apply(manifest, manager="kubelet", force=True, subresource="status")
@@ -125,7 +125,7 @@ class StoreCluster:
         self.store.apply(pod, manager="deployment", force=True)
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(self.now)}
         running = {"name": "router", "state": {"running": {"startedAt": rfc3339(self.now)}}}
-        self._write_status(
+        self.write_status(
             pod, {"phase": "Running", "podIP": "10.0.0.9", "conditions": [ready], "containerStatuses": [running]}
         )
 

@@ -22,12 +22,21 @@ _PASSING = frozenset({"Killed", "Evicted", "NodeLost", "CrashLoop", "Failed"})
 
 _WAITING_CAUSES = {
     "ImagePullBackOff": "check the image's name, and that the node may pull it",
-    "ErrImagePull": "check the image's name, and that the node may pull it",
+    "ErrImageNeverPull": "bring the image to the node, or let its imagePullPolicy be another than Never",
     "InvalidImageName": "mend the image's name",
     "CreateContainerConfigError": "make the Secret or ConfigMap that is named, or name another",
     "CreateContainerError": "",
     "RunContainerError": "",
 }
+_PULL_FAILED = frozenset({"ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed"})
+"""Kubelets say one of these for a moment and ImagePullBackOff for the minutes between two pulls: it is one trouble."""
+_PULL_PREFIX = re.compile(r'^(?:Back-off pulling image "[^"]*": \w+: )?(?:rpc error: code = \w+ desc = )*')
+_PASSING_WORDS = re.compile(r"\S+:\d+->(?=\S+:\d+)|\b(?<!sha256:)[0-9a-f]{64}\b")
+"""A connection's own port and a container's id: others with each try, and no help."""
+_NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
+_RESTARTS = ("not restarted yet", "restarted once", "restarted twice")
+_OFTEN = "restarted more than twice"
+"""A number that grows would be a write of status and news for nobody; `kubectl get pods` has it."""
 _TIMEOUT_MEND = (
     "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
 )
@@ -150,14 +159,22 @@ def _all_statuses(pod: Manifest) -> Iterator[Manifest]:
 
 
 def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
+    """The same in every phase of a cycle of failures: while it fails, while it waits, while it is tried again."""
     waiting = as_map(at(status, ("state", "waiting")))
     code, message = as_text(waiting.get("reason")), as_text(waiting.get("message"))
-    if code in _WAITING_CAUSES:
-        return because(code, _sentence(f"{who}: {message}", _WAITING_CAUSES[code]))
+    ended = _last_end(status)
+    if ended.get("reason") in _NEVER_RAN and code not in _WAITING_CAUSES.keys() - {"RunContainerError"}:
+        return _waits(who, "RunContainerError", as_text(ended.get("message")) or message)
+    if code in _WAITING_CAUSES or code in _PULL_FAILED:
+        return _waits(who, "ImagePullBackOff" if code in _PULL_FAILED else code, message)
     if code == "ContainerCreating" and message:
         return because("FailedMount", f"{who}: {message}; {_MOUNT_MEND}")
-    ended = _last_end(status)
     return _of_end(who, ended, _restarts(status), log) if ended else None
+
+
+def _waits(who: str, code: str, message: str) -> Reason:
+    words = _PASSING_WORDS.sub("", _PULL_PREFIX.sub("", message))
+    return because(code, _sentence(f"{who}: {words}", _WAITING_CAUSES[code]))
 
 
 def _last_end(status: Manifest) -> Manifest:
@@ -166,7 +183,7 @@ def _last_end(status: Manifest) -> Manifest:
 
 def _restarts(status: Manifest) -> str:
     count = status.get("restartCount") or 0
-    return "not restarted yet" if count == 0 else "restarted once" if count == 1 else f"restarted {count} times"
+    return next((words for few, words in enumerate(_RESTARTS) if count == few), _OFTEN)
 
 
 def _of_end(who: str, ended: Manifest, restarts: str, log: str) -> Reason:

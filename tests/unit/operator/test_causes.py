@@ -35,7 +35,7 @@ def test_a_pod_that_fits_nowhere_says_so_in_the_schedulers_words():
 
 @pytest.mark.parametrize(
     "code",
-    ["ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"],
+    ["ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"],
 )
 def test_a_container_that_cannot_start_says_what_is_missing(code):
     found = cause(pod(waiting(code, 'secret "hf" not found')))
@@ -74,16 +74,53 @@ def test_a_cause_that_is_known_is_told_with_its_mend():
 
 def test_an_engine_that_crashes_for_a_reason_of_its_own_says_its_last_error():
     found = cause(pod(ended("RuntimeError: the cause\nINFO:     bye")))
-    told = "p: ended with exit code 1, restarted 3 times: RuntimeError: the cause"
+    told = "p: ended with exit code 1, restarted more than twice: RuntimeError: the cause"
     assert (found.code, found.message) == ("CrashLoop", told)
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "not restarted yet"), (1, "restarted once"), (2, "restarted 2 times")]
+    ("count", "words"),
+    [(0, "not restarted yet"), (1, "restarted once"), (2, "restarted twice"), (40, "restarted more than twice")],
 )
 def test_how_often_it_was_restarted_is_told(count, words):
     assert words in cause(pod(ended("Oops: x", restarts=count))).message
     assert words in cause(pod(ended(code=137, restarts=count))).message
+
+
+PULL = 'failed to resolve image: Head "https://r/v2/i": dial tcp 10.0.0.1:{port}->10.0.0.2:443: connection refused'
+START = 'failed to create containerd task: {id}: exec: "vllm": executable file not found in $PATH'
+NEVER_RAN = {"terminated": {"reason": "StartError", "exitCode": 128, "message": START.format(id="a" * 64)}}
+CYCLES = {
+    "a pull": [
+        waiting("ErrImagePull", PULL.format(port=40001)),
+        waiting("ImagePullBackOff", 'Back-off pulling image "r/i@sha256:0": ErrImagePull: ' + PULL.format(port=40002)),
+        waiting("ErrImagePull", "rpc error: code = Unavailable desc = " + PULL.format(port=40003)),
+    ],
+    "a crash": [
+        ended("ValueError: x", last=False),
+        ended("ValueError: x", restarts=3),
+        {**ended("ValueError: x", restarts=4), "state": {"running": {}}},
+        {**ended("ValueError: x", restarts=5, last=False), "lastState": {"terminated": {"exitCode": 1}}},
+    ],
+    "a start": [
+        waiting("RunContainerError", START.format(id="b" * 64)),
+        {**waiting("RunContainerError", START.format(id="c" * 64)), "lastState": NEVER_RAN, "restartCount": 3},
+        {**waiting("CrashLoopBackOff", "back-off 5m0s"), "lastState": NEVER_RAN, "restartCount": 4},
+        {"name": "engine", "ready": False, "restartCount": 5, "state": NEVER_RAN},
+    ],
+}
+
+
+@pytest.mark.parametrize("phases", CYCLES.values(), ids=CYCLES)
+def test_every_phase_of_a_failure_that_comes_again_and_again_has_the_same_cause(phases):
+    first, *others = [cause(pod(phase)) for phase in phases]
+    assert first is not None
+    assert others == [first] * len(others)
+
+
+def test_what_names_the_image_stays_in_the_words():
+    image = "r/i@sha256:" + "0" * 64
+    assert image in cause(pod(waiting("ErrImagePull", f'failed to pull "{image}": not found'))).message
 
 
 def test_the_log_goes_before_the_last_words_that_the_pod_holds():

@@ -273,7 +273,7 @@ def test_a_router_that_is_not_ready_says_why():
     assert conditions(whole(routers=(unready,)))[ConditionType.READY].message.endswith("waiting for workers")
     mute = conditions(whole(routers=(silent_router(),)))[ConditionType.READY]
     assert (mute.reason, mute.message) == ("RoutersStarting", "0 of 1 routers are ready; qwen-router-0: no answer")
-    assert conditions(whole(routers=(UNPULLED,)))[ConditionType.READY].reason == "ErrImagePull"
+    assert conditions(whole(routers=(UNPULLED,)))[ConditionType.READY].reason == "ImagePullBackOff"
     assert conditions(whole(routers=(replace(router([]), terminating=True),)))[ConditionType.READY].status == "False"
 
 
@@ -330,7 +330,7 @@ UNPULLED = replace(
     [
         ((engine(0, **CRASHED),), silent_router(), "CrashLoop"),
         ((engine(0, **CRASHED),), UNPULLED, "CrashLoop"),
-        ((engine(0),), UNPULLED, "ErrImagePull"),
+        ((engine(0),), UNPULLED, "ImagePullBackOff"),
         ((engine(0),), silent_router(), "EnginesStarting"),
         ((serving(engine(0)), serving(engine(1)), engine(2, **CRASHED)), silent_router(), "RoutersStarting"),
         ((lost(engine(0)), engine(1, **CRASHED)), silent_router(), "Killed"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from eventually import eventually
+from kvpool_api.conditions import ConditionType
 from kvpool_api.wire import EventState
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, NotFound, Ref, Refused, Unavailable
@@ -56,7 +57,7 @@ async def test_a_new_pool_gets_its_children_its_engines_and_its_status_in_one_ro
     assert len(cluster.pods()) == 3
     assert {"Secret", "Deployment", "Service", "NetworkPolicy"} <= {kind for kind, *_ in cluster.writes}
     assert condition(cluster, "Ready")["status"] == "False"
-    assert len(cluster.pool()["status"]["conditions"]) == 8
+    assert len(cluster.pool()["status"]["conditions"]) == len(ConditionType)
 
 
 async def test_a_pool_comes_to_serve_and_then_writes_nothing_more():
@@ -67,6 +68,43 @@ async def test_a_pool_comes_to_serve_and_then_writes_nothing_more():
     for _ in range(5):
         cluster.now += 400
         await reconcile(told, ref)
+    assert cluster.writes == []
+
+
+def phases_of_a_crash(restarts):
+    """What a kubelet says of a container from one end to the next."""
+    over = {"terminated": {"reason": "Error", "exitCode": 1, "message": "ValueError: the moon is in the wrong phase"}}
+    held = {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {20 * restarts}s restarting"}}
+    for state, count in ((over, restarts), (held, restarts), ({"running": {}}, restarts + 1)):
+        yield {"name": "engine", "ready": False, "restartCount": count, "state": state, "lastState": over}
+
+
+def phases_of_a_pull(tries):
+    why = f"failed to resolve image: dial tcp 10.0.0.1:{40000 + tries}->10.0.0.2:443: i/o timeout"
+    for code, words in (
+        ("ErrImagePull", why),
+        ("ImagePullBackOff", f'Back-off pulling image "i": ErrImagePull: {why}'),
+    ):
+        state = {"waiting": {"reason": code, "message": words}}
+        yield {"name": "engine", "ready": False, "restartCount": 0, "state": state}
+
+
+@pytest.mark.parametrize("phases", [phases_of_a_crash, phases_of_a_pull])
+async def test_an_engine_that_fails_again_and_again_is_written_about_once(phases):
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    told = deps(cluster, knows_all(cluster))
+    await reconcile(told, ref)
+    cluster.router_runs()
+    for cycle in range(3, 9):
+        for status in phases(cycle):
+            cluster.now += 100
+            (pod,) = cluster.pods()
+            cluster.write_status(pod, {"phase": "Running", "containerStatuses": [status]})
+            await reconcile(told, ref)
+        if cycle == 3:
+            assert condition(cluster, "Ready")["reason"] in ("CrashLoop", "ImagePullBackOff")
+            cluster.writes.clear()
     assert cluster.writes == []
 
 

@@ -166,7 +166,7 @@ async def crashed(**ended):
     made = await cluster.apply(engine_pod(pool_of(await cluster.get(ref)), 0, "1"), manager="m", force=True)
     cluster.logs = {name_of(made): LONG_LOG}
     status = {"name": "engine", "ready": False, "restartCount": 1, "lastState": {"terminated": ended}}
-    cluster._write_status(made, {"phase": "Running", "containerStatuses": [status]})
+    cluster.write_status(made, {"phase": "Running", "containerStatuses": [status]})
     return cluster, ref
 
 
@@ -247,7 +247,7 @@ async def test_what_a_container_waits_for_is_read_from_events_and_only_then():
     event = event_about(made, "e", uid=made["metadata"]["uid"], time="2026-01-01T10:00:00Z")
     await cluster.apply(event, manager="kubelet", force=True)
     for state, told in (({"waiting": {"reason": "ContainerCreating"}}, "words of e"), ({"running": {}}, None)):
-        cluster._write_status(made, {"phase": "Pending", "containerStatuses": [{"name": "engine", "state": state}]})
+        cluster.write_status(made, {"phase": "Pending", "containerStatuses": [{"name": "engine", "state": state}]})
         (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
         assert engine.last_event.get("message") == told
 
@@ -257,7 +257,7 @@ async def test_events_that_cannot_be_had_stop_nothing():
     ref = await cluster.user_applies()
     made = await cluster.apply(engine_pod(pool_of(await cluster.get(ref)), 0, "1"), manager="m", force=True)
     waits = {"name": "engine", "state": {"waiting": {"reason": "ContainerCreating"}}}
-    cluster._write_status(made, {"phase": "Pending", "containerStatuses": [waits]})
+    cluster.write_status(made, {"phase": "Pending", "containerStatuses": [waits]})
     cluster.refusing = lambda target: Refused("events: forbidden") if target is seam.EVENT else None
     (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
     assert engine.last_event == {}
