@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
@@ -179,6 +180,9 @@ class ApiFront:
                 await _say(response, change.type, change.object)
 
 
+Front = TypeVar("Front", bound=ApiFront)
+
+
 async def _say(response: web.StreamResponse, kind: str, told: dict) -> None:
     await response.write(json.dumps({"type": kind, "object": told}).encode() + b"\n")
 
@@ -208,7 +212,13 @@ def _place(path: str) -> tuple[Kind, str | None, str | None, str | None]:
 
 @asynccontextmanager
 async def api_front(cluster: Cluster) -> AsyncIterator[ApiFront]:
-    front = ApiFront(cluster)
+    async with served(ApiFront(cluster)) as front:
+        yield front
+
+
+@asynccontextmanager
+async def served(front: Front) -> AsyncIterator[Front]:
+    """At a port of this machine, which it knows as its `url`."""
     app = web.Application(client_max_size=2**24)
     app.router.add_route("*", "/{path:.*}", front.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 from aiohttp import web
-from api_front import ApiFront
+from api_front import ApiFront, served
 from kvpool_operator.cluster import seam
 from store_cluster import StoreCluster
 
@@ -67,18 +67,8 @@ def _resource(kind: seam.Kind) -> dict:
 
 @asynccontextmanager
 async def operator_front(cluster: StoreCluster) -> AsyncIterator[OperatorFront]:
-    front = OperatorFront(cluster)
-    app = web.Application(client_max_size=2**24)
-    app.router.add_route("*", "/{path:.*}", front.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.01, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        front.url = f"http://{host}:{port}"
+    async with served(OperatorFront(cluster)) as front:
         yield front
-    finally:
-        await runner.cleanup()
 
 
 def kubeconfig(folder: Path, url: str) -> Path:
