@@ -33,6 +33,7 @@ from kvpool_operator.settings import Settings
 from kvpool_operator.status import status_of, status_of_unreadable
 from kvpool_operator.status.cache import facts_due_at
 from kvpool_operator.status.causes import waits_without_a_word
+from kvpool_operator.turns import Turns
 from kvpool_operator.watching import PoolNews, changes
 
 LOG = logging.getLogger(__name__)
@@ -111,20 +112,24 @@ async def _report_unreadable(deps: Deps, unread: NotUnderstood) -> None:
     await report(deps.cluster, pool, before, status_of_unreadable(pool, before, str(unread), now), (), now)
 
 
-async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
-    """Rounds until the pool is gone; woken by `wake`, by deadlines, and by the resync. No error ends it."""
+async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | None = None) -> None:
+    """Rounds until the pool is gone; woken by `wake`, by deadlines, and by the resync. No error ends it.
+
+    `turns`, shared by the loops of one operator, say when a round may begin.
+    """
     deps.journal.pool_begins(ref)
     try:
         with contextlib.suppress(NotFound):
-            await _rounds(deps, ref, wake)
+            await _rounds(deps, ref, wake, turns)
     finally:
         deps.journal.pool_ends(ref)
 
 
-async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event) -> None:
+async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | None) -> None:
     """Raises NotFound when the pool is gone."""
     failures = 0
     while True:
+        await asyncio.sleep(turns.wait_s() if turns else 0.0)
         wake.clear()
         try:
             again = await _told_round(deps, ref)
@@ -229,6 +234,8 @@ class Loops:
         self._wakes: dict[Ref, asyncio.Event] = {}
         self._running: dict[Ref, asyncio.Task[None]] = {}
         self._news = PoolNews()
+        pace = deps.settings
+        self._turns = Turns(time.monotonic, at_once=pace.rounds_at_once, per_s=pace.rounds_per_s)
 
     async def follow(self, kind: Kind, labels: Mapping[str, str]) -> None:
         """Turns changes of these objects into wake-ups, for ever."""
@@ -268,9 +275,9 @@ class Loops:
         """
         speak_of(ref)
         wake = self._wakes[ref]
-        await run_pool(self._deps, ref, wake)
+        await run_pool(self._deps, ref, wake, self._turns)
         while wake.is_set():
-            await run_pool(self._deps, ref, wake)
+            await run_pool(self._deps, ref, wake, self._turns)
         del self._wakes[ref], self._running[ref]
 
     def _wake(self, ref: Ref) -> None:

@@ -21,6 +21,10 @@ class Settings:
     """After a wake-up the loop waits until there was none for this long."""
     debounce_limit_s: float = 1.0
     """It does not wait longer than this."""
+    rounds_at_once: int = 10
+    """So many pools may begin a round at the same moment."""
+    rounds_per_s: float = 20.0
+    """Further ones begin at this rate: after a start or a re-list every pool wants a round, of some 15 calls each."""
     settle_s: float = 1.0
     """After it has acted, a pool is looked at again this soon even if nothing wakes its loop."""
     refused_retry_s: float = 15.0

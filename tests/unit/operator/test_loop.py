@@ -407,3 +407,18 @@ async def test_while_routers_doubt_an_engines_events_they_are_asked_again_soon()
     cluster.now += QUICK.doubt_interval_s
     assert await reconcile(sure, ref) > cluster.now + QUICK.doubt_interval_s
     assert condition(cluster, "KVEventsFlowing")["status"] == "True"
+
+
+async def test_many_pools_that_appear_at_once_are_visited_one_after_the_other():
+    cluster = StoreCluster()
+    for number in range(12):
+        await cluster.user_applies(f"p{number}", replicas=0)
+    told, kept = journaled(cluster, rounds_at_once=2, rounds_per_s=25.0)
+    begun = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        loops = Loops(told, tasks)
+        for number in range(12):
+            loops.changed(seam.POOL, Change("ADDED", cluster.pool(f"p{number}")))
+        await eventually(lambda: len(kept.rounds) == 12)
+        assert time.monotonic() - begun >= 10 / 25.0
+        loops.stop()
