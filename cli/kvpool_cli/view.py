@@ -93,7 +93,7 @@ def condition(pool: InferencePool, kind: ConditionType) -> Condition | None:
 
 
 def why(pool: InferencePool) -> str:
-    """The first cause of not being ready, or of being degraded; empty for a healthy pool."""
+    """The first cause of not being ready, or of being degraded, or that it is paused; else empty."""
     if pool.status.observed_generation < pool.metadata.generation or not pool.status.conditions:
         return "the operator has not looked at it yet"
     ready, degraded = condition(pool, ConditionType.READY), condition(pool, ConditionType.DEGRADED)
@@ -101,7 +101,8 @@ def why(pool: InferencePool) -> str:
         return "the router is starting" if _router_has_just_begun(pool) else _words(ready)
     if degraded is not None and degraded.status == "True":
         return _words(degraded)
-    return ""
+    paused = condition(pool, ConditionType.PAUSED)
+    return _words(paused) if paused is not None and paused.status == "True" else ""
 
 
 def standing(pool: InferencePool, engines: int | None) -> str:

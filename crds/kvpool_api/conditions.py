@@ -16,6 +16,7 @@ class ConditionType(StrEnum):
     ROUTER_READY = "RouterReady"
     KV_EVENTS_FLOWING = "KVEventsFlowing"
     SCALING_ACTIVE = "ScalingActive"
+    PAUSED = "Paused"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
     READY = "Ready"

@@ -20,6 +20,8 @@ LARGEST_BYTES: Final = 256 * 1024
 """`kubectl apply` keeps a copy in an annotation, and annotations hold no more."""
 CAMEL_CASE: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
 DURATION: Final = re.compile(r"(timeout|interval|period|delay|grace|ttl|duration)$", re.IGNORECASE)
+SWITCHES: Final = frozenset({"spec.paused"})
+"""Booleans all the same: Deployments, Cluster API and others spell this wish so, and people look for it so."""
 CONDITION_FIELDS: Final = ("type", "status", "reason", "message", "lastTransitionTime")
 
 
@@ -106,7 +108,9 @@ def _float(place: Place) -> str:
 
 
 def _boolean(place: Place) -> str:
-    return "name the policies in an enum: two values seldom stay enough" if place.type == "boolean" else ""
+    if place.type != "boolean" or place.path in SWITCHES:
+        return ""
+    return "name the policies in an enum: two values seldom stay enough"
 
 
 def _default_and_required(place: Place) -> str:

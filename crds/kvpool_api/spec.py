@@ -276,6 +276,9 @@ class InferencePoolSpec(ApiModel):
     """Compute resources of one engine Pod."""
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """Engine Pods wanted."""
+    paused: bool = False
+    """While true the operator makes, changes and deletes nothing of the pool's: no engine is added, replaced or
+    drained, and drains under way wait. Traffic and status go on, and the pool can be deleted."""
     router: RouterSpec = RouterSpec()
     """The router in front of them."""
     kv_events: KVEventsSpec = KVEventsSpec()

@@ -104,6 +104,29 @@ def test_scale_changes_the_engines_and_its_count_is_their_true_one(kubectl: Kube
     assert conditions(kubectl, "qwen")["Ready"]["status"] == "True"
 
 
+@pytest.mark.usefixtures("asked")
+def test_a_paused_pool_stays_as_it_is_and_serves_until_it_may_go_on(kubectl: Kubectl):
+    def seen_by_the_operator() -> bool:
+        found = kubectl.get(POOLS, "qwen")
+        return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
+
+    kubectl("patch", POOLS, "qwen", "--type=merge", "--patch", '{"spec":{"paused":true}}')
+    kubectl("wait", "--for=condition=Paused", POOLS, "qwen", "--timeout=10s")
+    assert table(kubectl("get", POOLS, "qwen"))["WHY"] == "Paused"
+    kubectl("delete", "pdb", "qwen")
+    kubectl("scale", POOLS, "qwen", "--replicas=2")
+    until(seen_by_the_operator)
+    assert len(engines(kubectl, "qwen")) == 1
+    assert "poddisruptionbudget.policy/qwen" not in kubectl("get", "pdb", "--output", "name").split()
+    assert Client(kubectl).complete("http://qwen", ["Go on."])
+    kubectl("patch", POOLS, "qwen", "--type=merge", "--patch", '{"spec":{"paused":false,"replicas":1}}')
+    kubectl("wait", "--for=create", "pdb/qwen", "--timeout=10s")
+    kubectl("wait", "--for=condition=Paused=False", POOLS, "qwen", "--timeout=10s")
+    told = kubectl("events", "--for", "inferencepool.kvpool.dev/qwen")
+    assert "Paused is True" in told
+    assert "Paused is False" in told
+
+
 def test_diff_is_empty_for_what_is_there_and_shows_what_would_change(kubectl: Kubectl):
     assert diff(kubectl, pool("qwen", replicas=1)) == (0, "")
     code, told = diff(kubectl, pool("qwen", replicas=1, drain={"timeoutSeconds": 7}))

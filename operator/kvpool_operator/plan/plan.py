@@ -23,25 +23,33 @@ def plan(seen: Observed, settings: Settings, now: float, fresh_token: str) -> Pl
     """
     if seen.pool.metadata.deletion_timestamp is not None:
         return Plan((), None)
+    changes = () if seen.pool.spec.paused else _changes(seen, settings, now, fresh_token)
+    actions = (*changes, *admit_engines(seen, settings, now))
+    return Plan(actions, min(_times(seen, settings, now), default=None))
+
+
+def _changes(seen: Observed, settings: Settings, now: float, fresh_token: str) -> tuple[Action, ...]:
+    """All that a paused pool goes without. Admission is not among it: the gate tells what is so, and an engine that
+    has come up may serve.
+    """
     sized = tuple(Capacity(seen, settings, now).actions())
     called_back = {action.uid for action in sized if isinstance(action, ClearDraining)}
-    actions: tuple[Action, ...] = (
+    return (
         *tend_children(seen, settings, fresh_token),
         *(action for action in end_drained(seen, now) if action.uid not in called_back),
         *clear_broken(seen, now),
         *sized,
-        *admit_engines(seen, settings, now),
     )
-    return Plan(actions, min(_times(seen, settings, now), default=None))
 
 
 def _times(seen: Observed, settings: Settings, now: float) -> Iterator[float]:
-    deadlines = [*drain_deadlines(seen), *admission_deadlines(seen, settings), replacement_held_until(seen)]
-    yield from (at for at in deadlines if at > now)
-    if any(engine.active and _waits_for_routers(engine) for engine in seen.engines):
+    paused = seen.pool.spec.paused
+    of_changes = [] if paused else [*drain_deadlines(seen), replacement_held_until(seen)]
+    yield from (at for at in (*of_changes, *admission_deadlines(seen, settings)) if at > now)
+    if any(engine.active and _waits_for_routers(engine, paused=paused) for engine in seen.engines):
         yield now + POLL_S
 
 
-def _waits_for_routers(engine: Engine) -> bool:
+def _waits_for_routers(engine: Engine, *, paused: bool) -> bool:
     is_new = engine.containers_ready_since is not None and not engine.routable
-    return is_new or engine.draining_since is not None
+    return is_new or (engine.draining_since is not None and not paused)

@@ -1,4 +1,4 @@
-"""The eight conditions: each from the observation alone, with the first cause as its reason."""
+"""The conditions: each from the observation alone, with the first cause as its reason."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,15 @@ from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed, Router
 from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.status.causes import cause, is_over_quota, pods_refused
-from kvpool_operator.status.workload import ENGINES_STARTING, first_cause, workload_ready
+from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_cause, workload_ready
 
 ROUTERS_STARTING = "RoutersStarting"
 ROUTERS_SILENT = "RoutersSilent"
 ENGINES_SILENT = "EnginesSilent"
 _LIVENESS = "the kubelet restarts what fails its liveness probe, after about a minute"
-_STARTING = frozenset({ENGINES_STARTING, ROUTERS_STARTING})
+_HELD_BACK = "while spec.paused is true nothing is made, changed or deleted; set it to false to go on"
+_STARTING = frozenset({ENGINES_STARTING, ROUTERS_STARTING, PAUSED})
+"""What keeps a pool from a first Ready without being any trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Ver
         ConditionType.ROUTER_READY: _router_ready(seen),
         ConditionType.KV_EVENTS_FLOWING: _events_flowing(seen),
         ConditionType.SCALING_ACTIVE: _false(because("Manual", "spec.replicas is set by hand")),
+        ConditionType.PAUSED: _paused(seen),
         ConditionType.PROGRESSING: _progressing(seen, done),
     }
     found[ConditionType.READY] = _ready(seen, found)
@@ -98,7 +101,10 @@ def _router_ready(seen: Observed) -> Verdict:
         return _false(because(why.code, f"{told}; {why.message}"))
     if mute:
         return _false(because(ROUTERS_SILENT, f"{told}; {_silence(mute[0])}; {_LIVENESS}"))
-    refusal = pods_refused(seen.children.get(("Deployment", router_name(seen.pool.metadata.name)), {}))
+    deployment = seen.children.get(("Deployment", router_name(seen.pool.metadata.name)))
+    if deployment is None and seen.pool.spec.paused:
+        return _false(because(PAUSED, f"{told}; {_HELD_BACK}"))
+    refusal = pods_refused(deployment or {})
     if refusal is not None:
         return _false(because(refusal.code, f"{told}; {refusal.message}"))
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
@@ -134,7 +140,15 @@ def _doubt(doubtful: Sequence[WorkerState]) -> Reason:
     return because(first.events.value.capitalize(), f"{first.pod} rank {first.dp_rank}: {first.events_reason}{more}")
 
 
+def _paused(seen: Observed) -> Verdict:
+    if seen.pool.spec.paused:
+        return _true(PAUSED, _HELD_BACK)
+    return _false(because("NotPaused", "the operator keeps the pool as its spec asks"))
+
+
 def _progressing(seen: Observed, done: Sequence[Done]) -> Verdict:
+    if seen.pool.spec.paused:
+        return _false(because(PAUSED, "; ".join([_HELD_BACK, *_under_way(seen)])))
     moving = [each.action for each in done if each.refused is None]
     under_way = "; ".join(_under_way(seen))
     if moving:
@@ -173,6 +187,8 @@ def _ready(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
     if unmet:
         return _false(next((reason for reason in unmet if reason.code not in _STARTING), unmet[0]))
     serves = found[ConditionType.WORKLOAD_READY].reason
+    if seen.pool.spec.paused:
+        return _true(PAUSED, f"{serves.message}; {_HELD_BACK}")
     return _true("Ready" if seen.pool.spec.replicas else serves.code, serves.message)
 
 

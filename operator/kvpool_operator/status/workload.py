@@ -12,6 +12,7 @@ from kvpool_operator.plan.broken import unreplaced
 from kvpool_operator.status.causes import deepest, quota_refusal, why_unwell
 
 ENGINES_STARTING = "EnginesStarting"
+PAUSED = "Paused"
 
 
 def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
@@ -30,7 +31,7 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
         return True, because("EnginesServe", f"{_routable(seen)}, which is enough ({_needed(seen)}); {rest}")
     if available and _was_ready(seen) and not _lost_some(seen):
         return True, because("EnginesServe", f"{_routable(seen)}, as many as before it was scaled up; {rest}")
-    code = trouble.code if trouble else ENGINES_STARTING
+    code = trouble.code if trouble else PAUSED if _missing_by_pause(seen) else ENGINES_STARTING
     return False, because(code, f"{_routable(seen)} ({_needed(seen)}); {_traffic(seen)}; {rest}")
 
 
@@ -86,8 +87,14 @@ def _lost_some(seen: Observed) -> bool:
     return seen.available < min(seen.pool.status.routable_replicas, seen.pool.spec.replicas)
 
 
+def _missing_by_pause(seen: Observed) -> bool:
+    return seen.pool.spec.paused and len(seen.kept) < seen.pool.spec.replicas
+
+
 def _starting(seen: Observed) -> str:
     """Why engines without any trouble do not serve yet."""
+    if _missing_by_pause(seen):
+        return f"{len(seen.kept)} exist, and while spec.paused is true no other is made"
     loading = [engine for engine in seen.engines if engine.kept and engine.containers_ready_since is None]
     unknown = [e.name for e in seen.engines if e.kept and e.containers_ready_since is not None and not e.routable]
     if loading:

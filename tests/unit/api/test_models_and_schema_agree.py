@@ -41,7 +41,7 @@ def fitting(node: Node) -> st.SearchStrategy[JsonValue]:
     if node.types == ("array",):
         assert node.items is not None
         return st.lists(fitting(node.items), max_size=3)
-    kinds = {"integer": fitting_integers(node), "string": fitting_texts(node)}
+    kinds = {"integer": fitting_integers(node), "string": fitting_texts(node), "boolean": st.booleans()}
     return st.one_of([kinds[each] for each in node.types] + [st.none()] * node.nullable)
 
 

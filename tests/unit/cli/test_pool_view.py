@@ -19,6 +19,13 @@ def test_a_pool_shows_its_sums_of_five_minutes_and_its_queue():
     assert (found.ready, found.why, found.queue, found.url) == (True, "", 3, URL)
 
 
+def test_a_pool_that_serves_while_it_is_paused_is_ready_and_says_that_it_is_paused():
+    paused = condition("Paused", "True", "Paused", "nothing is made")
+    found = view(pool(READY, paused), facts(worker()), {}, URL)
+    assert (found.standing, found.why) == ("ready", "Paused: nothing is made")
+    assert why(pool(READY, condition("Paused", "False"))) == ""
+
+
 def test_a_worker_shows_its_own_share_of_the_last_decisions():
     answers = [decision(), decision(ttft=40.0), decision(cached=None, ttft=None), decision(pod=None)]
     (line,) = view(pool(READY), facts(worker(), decisions=answers), {}, URL).workers

@@ -1,4 +1,4 @@
-"""The pool's status: eight conditions from the first visit on, each with the first cause."""
+"""The pool's status: all conditions from the first visit on, each with the first cause."""
 
 from dataclasses import replace
 
@@ -61,6 +61,7 @@ def test_a_whole_pool_is_ready_and_nothing_is_amiss():
         "RouterReady": "True",
         "KVEventsFlowing": "True",
         "ScalingActive": "False",
+        "Paused": "False",
         "Progressing": "False",
         "Degraded": "False",
         "Ready": "True",
