@@ -72,15 +72,15 @@ class Kind:
     def up(self) -> None:
         if not self.is_up():
             self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-            self._kind("create", "cluster", "--wait", "120s", "--kubeconfig", str(self.kubeconfig))
+            what = ("export", "kubeconfig") if self._is_listed() else ("create", "cluster", "--wait", "120s")
+            self._kind(*what, "--kubeconfig", str(self.kubeconfig))
 
     def down(self) -> None:
         self._kind("delete", "cluster", "--kubeconfig", str(self.kubeconfig))
         self.kubeconfig.unlink(missing_ok=True)
 
     def is_up(self) -> bool:
-        listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=False)
-        return self.kubeconfig.is_file() and self._cluster in listed.stdout.split()
+        return self.kubeconfig.is_file() and self._is_listed()
 
     def load(self, archive: Path) -> None:
         self._kind("load", "image-archive", str(archive))
@@ -88,6 +88,10 @@ class Kind:
     @property
     def _cluster(self) -> str:
         return f"kvpool-{self.name}"
+
+    def _is_listed(self) -> bool:
+        listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=False)
+        return self._cluster in listed.stdout.split()
 
     def _kind(self, *words: str) -> None:
         done = subprocess.run(["kind", *words, "--name", self._cluster], check=False)
@@ -137,15 +141,17 @@ def named(kubeconfig: Path) -> Cluster:
 
 
 def is_here() -> bool:
-    """Whether a cluster can be started without building or installing anything.
+    """Whether the tests' cluster can be started without building or installing anything.
 
-    A KUBECONFIG does not count: tests go into somebody's cluster only when they are asked for by name.
+    Whatever cluster it is, tests take the built kubectl, helm and API server, and build images. A KUBECONFIG does not
+    count: tests go into somebody's cluster only when they are asked for by name.
     """
     if os.environ.get("KUBECONFIG"):
         return False
     root = cache.root()
-    lacking = machine.missing(root) or machine.missing_packages(machine.IMAGE_PROGRAMS)
-    return docker_runs() or (build.is_here(root) and not lacking)
+    if not build.is_here(root) or machine.missing_packages(machine.IMAGE_PROGRAMS):
+        return False
+    return docker_runs() or not machine.missing(root)
 
 
 def docker_runs() -> bool:

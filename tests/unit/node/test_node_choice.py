@@ -58,11 +58,45 @@ def test_docker_counts_only_with_kind_beside_it(monkeypatch, tmp_path):
     assert cluster.docker_runs()
 
 
-def test_plain_tests_never_go_into_somebodys_cluster(monkeypatch, tmp_path):
+def test_plain_tests_run_where_all_that_they_take_is_there_and_never_in_somebodys_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "docker_runs", lambda: True)
+    assert not cluster.is_here(), "kind brings a cluster, and neither kubectl, helm nor images"
+    monkeypatch.setattr(build, "is_here", lambda _root: True)
+    monkeypatch.setattr(machine, "missing_packages", lambda _wanted: [])
     assert cluster.is_here()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     assert not cluster.is_here()
+
+
+KIND = """#!/bin/sh
+echo "$@" >> {told}
+case "$1" in
+  get) cat {listed} ;;
+  create) echo "kvpool-x" > {listed}; touch {kubeconfig} ;;
+  export) touch {kubeconfig} ;;
+esac
+"""
+
+
+def test_kind_is_told_what_its_manual_says(monkeypatch, tmp_path):
+    told, listed, kind = tmp_path / "told", tmp_path / "listed", Kind("x")
+    listed.touch()
+    program = tmp_path / "kind"
+    program.write_text(KIND.format(told=told, listed=listed, kubeconfig=kind.kubeconfig))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    kind.up()
+    kind.load(Path("/x.tar"))
+    kind.kubeconfig.unlink()
+    kind.up()
+    kind.down()
+    assert [line for line in told.read_text().splitlines() if not line.startswith("get")] == [
+        f"create cluster --wait 120s --kubeconfig {kind.kubeconfig} --name kvpool-x",
+        "load image-archive /x.tar --name kvpool-x",
+        f"export kubeconfig --kubeconfig {kind.kubeconfig} --name kvpool-x",
+        f"delete cluster --kubeconfig {kind.kubeconfig} --name kvpool-x",
+    ]
+    assert not kind.kubeconfig.exists()
 
 
 def test_each_missing_thing_is_one_line_with_its_mend(monkeypatch, tmp_path):
