@@ -7,19 +7,36 @@ CI=true every ring is brought and run. Coverage is judged over unit and embedded
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvnode.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PROGRESS_S = 15.0
+PROGRESS_S, STOP_S = 15.0, 120.0
 OUTCOMES = re.compile(r"^[.sxXFE]+(?=$| +\[)", re.MULTILINE)
+CONTROL_PLANES = (
+    "test_contract_kube.py",
+    "test_control_plane.py",
+    "test_install_manifests.py",
+    "test_membership_kube.py",
+    "test_operator_process.py",
+)
+MORE_CONTROL_PLANES = ("test_faults.py", "test_crash_points.py", "test_kubectl_plugin.py", "test_pool_at_rest.py")
+ON_ANOTHER_NODE = ("test_node.py", "test_port_forward.py", "test_life_under_load.py", "test_own_node.py")
+"""In this order: an API server that was away leaves DNS behind the times for a while."""
+JUDGE = "test_z_rights.py"
 sys.path[:0] = [str(ROOT / "tests" / "vllm"), str(ROOT / "tests" / "node")]
 
 
@@ -61,14 +78,32 @@ def check() -> None:
 def unit() -> None:
     """In two halves side by side, each folder by folder: two cores are the least that a machine has today."""
     folders = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir())
-    argvs = [_covered(f"unit.{number}", *half) for number, half in enumerate((folders[::2], folders[1::2]))]
-    with ExitStack() as files:
-        halves = [Half(argv, Path(files.enter_context(NamedTemporaryFile()).name)) for argv in argvs]
-        while any(half.runs() for half in halves):
-            _say_progress(halves)
-        for half in halves:
-            print(half.output(), flush=True)  # noqa: T201 - this is the program's output
-    failed = [typed(half.argv) for half in halves if half.process.returncode]
+    side_by_side(*(Part(_covered(f"unit.{n}", *half)) for n, half in enumerate((folders[::2], folders[1::2]))))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command that runs tests beside others."""
+
+    argv: Sequence[str | Path]
+    name: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def side_by_side(*parts: Part) -> None:
+    """All run to their end, whichever fails. What each said is printed when it ends."""
+    with ExitStack() as undo:
+        running = [Half(part, Path(undo.enter_context(NamedTemporaryFile()).name)) for part in parts]
+        for half in running:
+            undo.callback(half.stop)
+        told: set[Half] = set()
+        while len(told) < len(running):
+            _say_progress(running)
+            for half in running:
+                if half not in told and not half.runs():
+                    told.add(half)
+                    print(half.ended(), flush=True)  # noqa: T201 - this is the program's output
+    failed = [typed(half.part.argv) for half in running if half.process.returncode]
     if failed:
         raise Failed("; ".join(failed))
 
@@ -76,21 +111,39 @@ def unit() -> None:
 class Half:
     """Tests beside others, whose output waits in a file for its turn."""
 
-    def __init__(self, argv: list[str], file: Path) -> None:
-        self.argv = argv
-        self._file = file
+    def __init__(self, part: Part, file: Path) -> None:
+        self.part, self._file, self._since = part, file, time.monotonic()
+        argv = [str(word) for word in part.argv]
         with file.open("w") as output:
-            self.process = subprocess.Popen(argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                argv, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | part.env
+            )
 
     def runs(self) -> bool:
         return self.process.poll() is None
 
+    def stop(self) -> None:
+        """Only where this program gives up before its tests end: their fixtures take down what they put up."""
+        if self.runs():
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def ended(self) -> str:
+        head = f"-- {self.part.name}, after {time.monotonic() - self._since:.0f} s\n" if self.part.name else ""
+        return head + self.output()
+
     def output(self) -> str:
         return self._file.read_text()
 
-    def done(self) -> int:
+    def told(self) -> str:
         """How many tests have an outcome: pytest writes a sign for each, in lines of nothing else."""
-        return sum(len(line) for line in OUTCOMES.findall(self.output()))
+        done = sum(len(line) for line in OUTCOMES.findall(self.output()))
+        name = f"{self.part.name}: " if self.part.name else ""
+        return f"{name}{done} tests, {'running' if self.runs() else 'ended'}"
 
 
 def _say_progress(halves: Iterable[Half]) -> None:
@@ -98,8 +151,7 @@ def _say_progress(halves: Iterable[Half]) -> None:
     running, until = [half for half in halves if half.runs()], time.monotonic() + PROGRESS_S
     while all(half.runs() for half in running) and time.monotonic() < until:
         time.sleep(0.2)
-    told = (f"{half.done()} tests, {'running' if half.runs() else 'ended'}" for half in halves)
-    print(f"   done so far: {'; '.join(told)}", flush=True)  # noqa: T201 - this is the program's output
+    print(f"   done so far: {'; '.join(half.told() for half in halves)}", flush=True)  # noqa: T201 - as above
 
 
 def embedded() -> None:
@@ -111,7 +163,11 @@ def _covered(name: str, *folders: str) -> list[str]:
 
 
 def cluster() -> None:
-    """In a cluster that is started for it and stopped after it, unless KUBECONFIG gives one."""
+    """In clusters that are started for it and stopped after it, unless KUBECONFIG gives one.
+
+    Most tests wait most of their time, so four parts run side by side: two that need control planes without nodes, and
+    two that need a node, each with an operator of its own. The judge of the operator's rights comes after all of them.
+    """
     from kvnode import cluster as clusters
     from kvnode import images, own_images
     from kvnode.failure import NodeFailure
@@ -119,14 +175,39 @@ def cluster() -> None:
     try:
         images.base()  # outside of any test's time, and of the network without a way out
         own_images.archives()
-        started = clusters.chosen("ring")
-        started.up()
+        first, other = clusters.chosen("ring"), clusters.chosen("ring-2")
+        used = [first] if first == other else [first, other]
         try:
-            run(*started.entry, BIN / "pytest", "-q", "tests/cluster", KUBECONFIG=str(started.kubeconfig))
+            with ThreadPoolExecutor() as starting:
+                list(starting.map(lambda each: each.up(), used))
+            side_by_side(*_cluster_parts(used))
+            logs = {
+                "KVPOOL_RING_AUDIT_LOGS": os.pathsep.join(str(each.kubeconfig.parent / "audit.log") for each in used)
+            }
+            judge = _in_cluster("the judge", first, [JUDGE])
+            run(*judge.argv, **judge.env, **logs)
         finally:
-            started.down()
+            for each in used:
+                each.down()
     except NodeFailure as failure:
         raise Failed(str(failure)) from None
+
+
+def _cluster_parts(used: Sequence["Cluster"]) -> Iterator[Part]:
+    """A file that is named nowhere here runs on the first node, with whatever it needs."""
+    there, beside = used[0], used[-1]
+    named = {CONTROL_PLANES: there, MORE_CONTROL_PLANES: beside}
+    if beside != there:
+        named[ON_ANOTHER_NODE] = beside
+    files = {path.name for path in (ROOT / "tests" / "cluster").glob("test_*.py")} - {JUDGE}
+    named[tuple(sorted(files.difference(*named)))] = there
+    for number, (part, cluster) in enumerate(named.items(), 1):
+        yield _in_cluster(f"part {number}", cluster, part)
+
+
+def _in_cluster(name: str, there: "Cluster", files: Iterable[str]) -> Part:
+    paths = [f"tests/cluster/{file}" for file in files]
+    return Part([*there.entry, BIN / "pytest", "-q", *paths], name, {"KUBECONFIG": str(there.kubeconfig)})
 
 
 def cluster_is_here() -> bool:

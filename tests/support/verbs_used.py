@@ -19,9 +19,11 @@ class Compared:
     """Held and never used."""
 
 
-def compared(audit_log: Path, user: str, rules: Sequence[Mapping[str, Any]], exempt: Iterable[Right] = ()) -> Compared:
+def compared(
+    audit_logs: Iterable[Path], user: str, rules: Sequence[Mapping[str, Any]], exempt: Iterable[Right] = ()
+) -> Compared:
     """`exempt`: rights that are held for what no audit log shows."""
-    held, asked = granted(rules), used(entries(audit_log, user))
+    held, asked = granted(rules), used(entry for log in audit_logs for entry in entries(log, user))
     return Compared(asked - held, held - asked - frozenset(exempt))
 
 

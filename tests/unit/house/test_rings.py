@@ -1,6 +1,9 @@
 """`make test`: what fails is all named, and by the command that shows it again."""
 
 import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from kvnode.failure import NodeFailure
@@ -56,12 +59,36 @@ def test_an_unknown_ring_is_named_with_those_that_are():
     assert [ring.name for ring in rings.chosen("unit")] == ["unit"]
 
 
+@dataclass(frozen=True)
 class StandIn:
-    """A cluster that only says what was asked of it."""
+    """A cluster in which commands are only shown; one with a word in `fails` fails."""
 
-    def __init__(self, asked):
-        self.kubeconfig, self.entry = "/its/kubeconfig", ("enter", "it")
-        self.up, self.down = (lambda: asked.append("up")), (lambda: asked.append("down"))
+    name: str
+    asked: list[str] = field(compare=False)
+    fails: str = "nothing"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return Path("/nodes", self.name, "kubeconfig")
+
+    @property
+    def entry(self) -> tuple[str, ...]:
+        return sys.executable, "-c", SHOW, self.name, self.fails
+
+    def up(self) -> None:
+        self.asked.append(f"{self.name} up")
+
+    def down(self) -> None:
+        self.asked.append(f"{self.name} down")
+
+
+SHOW = """
+import os, sys
+_, name, fails, *argv = sys.argv
+logs = os.environ.get("KVPOOL_RING_AUDIT_LOGS")
+print(name, os.environ["KUBECONFIG"], *(word.rpartition("/")[2] for word in argv), *([logs] if logs else []))
+sys.exit(any(fails in word for word in argv))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -70,15 +97,82 @@ def _images_are_here(monkeypatch):
     monkeypatch.setattr("kvnode.own_images.archives", dict)
 
 
-def test_the_cluster_is_up_for_its_tests_and_down_after_them_also_when_they_fail(asked, monkeypatch):
-    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(asked))
+def shown(capfd) -> list[list[str]]:
+    """What ran in a cluster: its name, its kubeconfig, pytest, -q, the files."""
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    return [words for words in lines if len(words) > 3 and words[2] == "pytest"]
+
+
+def test_each_file_of_the_cluster_ring_runs_once_on_one_of_two_nodes_and_the_judge_of_rights_last(monkeypatch, capfd):
+    asked: list[str] = []
+    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(name, asked))
     rings.cluster()
-    assert asked == ["up", ("enter", "it", rings.BIN / "pytest", "-q", "tests/cluster"), "down"]
-    asked.clear()
-    asked.fails = ("tests/cluster",)
-    with pytest.raises(rings.Failed, match="enter it pytest -q tests/cluster"):
+    assert sorted(asked[:2]) == ["ring up", "ring-2 up"]
+    assert asked[2:] == ["ring down", "ring-2 down"]
+    *parts, judge = shown(capfd)
+    assert sorted(name for name, *_ in parts) == ["ring", "ring", "ring-2", "ring-2"]
+    assert {(name, kubeconfig) for name, kubeconfig, *_ in parts} == {
+        ("ring", "/nodes/ring/kubeconfig"),
+        ("ring-2", "/nodes/ring-2/kubeconfig"),
+    }
+    files = [file for _, _, _, _, *files in parts for file in files]
+    assert sorted([*files, judge[4]]) == sorted(path.name for path in (rings.ROOT / "tests/cluster").glob("test_*.py"))
+    assert judge[4:] == ["test_z_rights.py", "/nodes/ring/audit.log:/nodes/ring-2/audit.log"]
+
+
+def test_a_cluster_that_is_given_takes_what_two_nodes_would(monkeypatch, capfd):
+    asked: list[str] = []
+    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn("given", asked))
+    rings.cluster()
+    assert asked == ["given up", "given down"]
+    *parts, judge = shown(capfd)
+    assert len(parts) == 3
+    assert judge[4:] == ["test_z_rights.py", "/nodes/given/audit.log"]
+
+
+@pytest.mark.parametrize("fails", ["test_faults.py", "test_node.py", "test_z_rights.py"])
+def test_one_part_that_fails_fails_the_cluster_ring_and_both_nodes_go(fails, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(name, asked, fails))
+    with pytest.raises(rings.Failed, match=f"pytest -q .*tests/cluster/{fails}"):
         rings.cluster()
-    assert asked[-1] == "down"
+    assert asked[-2:] == ["ring down", "ring-2 down"]
+
+
+def test_a_node_that_does_not_start_takes_the_other_one_down(monkeypatch):
+    asked: list[str] = []
+
+    class Refusing(StandIn):
+        def up(self) -> None:
+            raise NodeFailure("no room")
+
+    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: (Refusing if name == "ring-2" else StandIn)(name, asked))
+    with pytest.raises(rings.Failed, match="no room"):
+        rings.cluster()
+    assert asked == ["ring up", "ring down", "ring-2 down"]
+
+
+def test_tests_that_still_run_when_the_ring_is_given_up_are_told_to_end_and_waited_for(monkeypatch, tmp_path):
+    ended = tmp_path / "ended"
+    waits = f"""
+import pathlib, time
+try:
+    pathlib.Path({str(tmp_path)!r}, "begun").touch()
+    time.sleep(60)
+finally:
+    pathlib.Path({str(ended)!r}).touch()
+"""
+
+    def interrupt(_: object) -> None:
+        end = time.monotonic() + 30
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < end
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rings, "_say_progress", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rings.side_by_side(rings.Part([sys.executable, "-c", waits]))
+    assert ended.exists()
 
 
 def test_a_cluster_that_cannot_be_had_fails_the_ring_with_what_is_missing(asked, monkeypatch):
