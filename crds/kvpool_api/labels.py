@@ -3,6 +3,7 @@
 POOL = "kvpool.dev/pool"
 ROLE = "kvpool.dev/role"
 TEMPLATE_HASH = "kvpool.dev/template-hash"
+"""Label of an engine Pod, annotation of the routers' Deployment: what it was made from."""
 SLOT = "kvpool.dev/slot"
 
 ROLE_ENGINE = "engine"

@@ -102,7 +102,8 @@ def rules() -> tuple[Rule, ...]:
         *_gpu_rules(),
         *_port_rules(),
         *_rollout_rules(),
-        *_template_rules(),
+        *_template_rules("spec.podTemplate"),
+        *_template_rules("spec.router.podTemplate"),
     )
 
 
@@ -131,7 +132,8 @@ def _model_rules() -> Iterator[Rule]:
     yield Rule(
         "spec.model.source",
         "[has(self.hub), has(self.persistentVolumeClaim), has(self.image), has(self.path)].filter(x, x).size() == 1",
-        "set exactly one of hub, persistentVolumeClaim, image and path; hub stands by default, `hub: null` removes it",
+        "set exactly one of hub, persistentVolumeClaim, image and path; set the one that stood before to null, "
+        "such as `hub: null` (apply --server-side needs no null)",
     )
     no_climbing = "!self.matches('(^|/)[.][.](/|$)')"
     yield Rule("spec.model.source.path", no_climbing, "give the folder itself: a path may not climb with '..'")
@@ -272,16 +274,16 @@ def _rollout_rules() -> Iterator[Rule]:
     )
 
 
-def _template_rules() -> Iterator[Rule]:
+def _template_rules(path: str) -> Iterator[Rule]:
     for part in ("labels", "annotations"):
         yield Rule(
-            f"spec.podTemplate.metadata.{part}",
+            f"{path}.metadata.{part}",
             "self.all(key, !key.startsWith('kvpool.dev/'))",
             "keys under kvpool.dev/ belong to the operator; use a prefix of your own",
             reason="FieldValueForbidden",
         )
         yield Rule(
-            f"spec.podTemplate.metadata.{part}",
+            f"{path}.metadata.{part}",
             f"self.all(key, key.size() <= 253 && key.matches('{QUALIFIED_NAME}'))",
             "a key is a name of letters, digits, '-', '_' and '.', with or without a DNS prefix and '/'",
         )

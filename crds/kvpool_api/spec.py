@@ -194,6 +194,24 @@ class SchedulingSpec(ApiModel):
     """CacheAware weighs cached prefixes against queues; the others are for comparison."""
 
 
+class TemplateMetadata(ApiModel):
+    """Labels and annotations of a Pod."""
+
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]], Field(max_length=64)] = {}
+    """Labels added to ours."""
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=8192)]], Field(max_length=64)] = {}
+    """Annotations added to ours."""
+
+
+class PodTemplate(ApiModel):
+    """Merged over the Pod that the operator builds: lists by name, maps by key."""
+
+    metadata: TemplateMetadata = TemplateMetadata()
+    """Labels and annotations."""
+    spec: Annotated[dict[str, JsonValue], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = {}
+    """A partial Pod spec."""
+
+
 class RouterSpec(ApiModel):
     """The router in front of the engines."""
 
@@ -207,6 +225,8 @@ class RouterSpec(ApiModel):
     """How requests are placed."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1073741824)] = 33554432
     """Requests with a larger body are refused with 413."""
+    pod_template: PodTemplate = PodTemplate()
+    """The escape hatch: merged over the router's Pod template, such as imagePullSecrets, nodeSelector, tolerations."""
 
 
 class KVEventsSpec(ApiModel):
@@ -245,24 +265,6 @@ class RolloutSpec(ApiModel):
     """Engines below replicas during a rollout."""
     on_operator_upgrade: OperatorUpgradePolicy = OperatorUpgradePolicy.KEEP
     """Whether a new operator release replaces running engines whose spec did not change."""
-
-
-class TemplateMetadata(ApiModel):
-    """Labels and annotations of an engine Pod."""
-
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]], Field(max_length=64)] = {}
-    """Labels added to ours."""
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=8192)]], Field(max_length=64)] = {}
-    """Annotations added to ours."""
-
-
-class PodTemplate(ApiModel):
-    """Merged over the engine Pod that the operator builds: lists by name, maps by key."""
-
-    metadata: TemplateMetadata = TemplateMetadata()
-    """Labels and annotations."""
-    spec: Annotated[dict[str, JsonValue], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})] = {}
-    """A partial Pod spec."""
 
 
 class InferencePoolSpec(ApiModel):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Settings:
     """One operator's settings."""
 
-    router_image: str = "kvpool/router:0.1.0"
-    """Image of routers whose pool names none."""
+    router_image: str = "localhost/kvpool/router:0.1.0"
+    """Image of routers whose pool names none: as `make images` names this release's."""
     builder_revision: str = "1"
     """Revision of the engine Pods that this release builds; it moves when a release would build them differently."""
     operator_namespace: str = "kvpool-system"

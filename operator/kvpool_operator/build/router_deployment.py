@@ -1,6 +1,15 @@
 """The router's Deployment."""
 
-from kvpool_api.labels import CONFIG_HASH, POOL, ROLE, ROLE_ROUTER, ROUTER_CONTAINER, admin_secret_name, router_name
+from kvpool_api.labels import (
+    CONFIG_HASH,
+    POOL,
+    ROLE,
+    ROLE_ROUTER,
+    ROUTER_CONTAINER,
+    TEMPLATE_HASH,
+    admin_secret_name,
+    router_name,
+)
 from kvpool_api.pool import InferencePool
 from kvpool_api.wire import (
     ADMIN_PORT_NAME,
@@ -16,6 +25,7 @@ from kvpool_operator.build.model_files import CACHE_MOUNT, model_files
 from kvpool_operator.build.names import digest
 from kvpool_operator.build.parts import Json, field_env, http_probe, metadata, resources, restricted, unprivileged
 from kvpool_operator.build.router_config import router_config
+from kvpool_operator.build.template_merge import merged
 
 ROUTER_USER = 65532
 ROUTER_PRE_STOP_S = 5
@@ -24,18 +34,23 @@ ROUTER_GRACE_S = 60
 
 
 def router_deployment(pool: InferencePool, default_image: str) -> Json:
-    """A changed configuration changes an annotation of the template, and so rolls the routers."""
+    """A changed configuration changes an annotation of the template, and so rolls the routers.
+
+    The Deployment's own annotation tells the template it was made from: what the pool no longer asks for is missing in
+    a new template and would not be missed in the live one.
+    """
     name = router_name(pool.metadata.name)
     selector: Json = {POOL: pool.metadata.name, ROLE: ROLE_ROUTER}
     config = router_config(pool).model_dump(mode="json")
-    template: Json = {
+    built: Json = {
         "metadata": {"labels": selector, "annotations": {CONFIG_HASH: digest(config)}},
         "spec": _pod_spec(pool, default_image),
     }
+    template = merged(built, pool.spec.router.pod_template)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(pool, name, ROLE_ROUTER),
+        "metadata": {**metadata(pool, name, ROLE_ROUTER), "annotations": {TEMPLATE_HASH: digest(template)}},
         "spec": {
             "replicas": pool.spec.router.replicas,
             "selector": {"matchLabels": selector},

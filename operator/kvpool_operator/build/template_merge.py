@@ -1,4 +1,4 @@
-"""The pool's podTemplate over the Pod that the operator builds: maps by key, lists of named things by name.
+"""A podTemplate of the pool over the Pod that the operator builds: maps by key, lists of named things by name.
 
 A null takes a field away; a list whose items have no name (arguments, tolerations) is replaced whole.
 """

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from kvpool_api.manifest import as_map, as_text
+from kvpool_api.manifest import Manifest, as_map, as_text
 from pydantic import JsonValue
 
 from kvpool_operator.build.access import admin_secret
 from kvpool_operator.build.children import children
+from kvpool_operator.build.quantities import canonical_quantity
 from kvpool_operator.manifests import name_of
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import ApplyChild, because
@@ -18,12 +19,17 @@ _NAMED = 3
 _LISTS_BY_KEY = {
     "containers": "name",
     "env": "name",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
     "ownerReferences": "uid",
     "ports": "name",
     "volumeMounts": "mountPath",
     "volumes": "name",
 }
 """Lists that server-side apply merges item by item, so others may add to them; any other list is ours as a whole."""
+_AMOUNTS = frozenset({"limits", "requests"})
+_FALSE_IS_UNSET = frozenset({"hostIPC", "hostNetwork", "hostPID", "readOnly", "stdin", "stdinOnce", "tty"})
+"""Fields that the API server leaves out where they are false; with any other, unset means something of its own."""
 
 
 def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Iterator[ApplyChild]:
@@ -42,15 +48,28 @@ def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Itera
 
 def drift(wanted: JsonValue, live: JsonValue, path: str = "") -> Iterator[str]:
     """Paths at which the live object lacks or contradicts what is wanted; what it has beyond that is others' affair."""
-    if wanted == live or (live is None and wanted in ({}, [])):
+    name = path.rpartition(".")[2]
+    if wanted == live or (live is None and _left_out(wanted, name)):
         return
     if isinstance(wanted, dict) and isinstance(live, dict):
+        if name in _AMOUNTS:
+            wanted, live = _canonical(wanted), _canonical(live)
         for key, value in wanted.items():
             yield from drift(value, live.get(key), f"{path}.{key}" if path else key)
     elif isinstance(wanted, list) and isinstance(live, list):
         yield from _list_drift(wanted, live, path)
     else:
         yield path
+
+
+def _left_out(wanted: JsonValue, name: str) -> bool:
+    """The API server keeps no such value."""
+    return wanted in ({}, [], "") or (wanted is False and name in _FALSE_IS_UNSET)
+
+
+def _canonical(amounts: Manifest) -> Manifest:
+    """Both sides in the shortest way: a pool's own words (podTemplate) stand in what is wanted as they were written."""
+    return {name: canonical_quantity(str(amount)) for name, amount in amounts.items()}
 
 
 def _list_drift(wanted: list[JsonValue], live: list[JsonValue], path: str) -> Iterator[str]:

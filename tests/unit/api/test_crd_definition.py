@@ -50,9 +50,10 @@ def test_columns_are_those_that_a_pool_is_judged_by() -> None:
     assert version["selectableFields"] == [{"jsonPath": ".spec.model.name"}]
 
 
-def test_only_the_pod_templates_spec_is_open() -> None:
+def test_only_the_pod_templates_specs_are_open() -> None:
+    """The engines' and the routers'."""
     lines = [each for each in render().splitlines() if "preserve-unknown-fields" in each]
-    assert len(lines) == 1
+    assert len(lines) == 2
 
 
 def test_cache_facts_may_be_unknown_and_wishes_may_not() -> None:

@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from kvnode import sources
+from kvpool_operator.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
+DEPLOYMENT = ROOT / "deploy" / "base" / "deployment.yaml"
 IMAGES = {
     "operator": ("operator", ("crds/kvpool_api", "operator/kvpool_operator"), "65532:65532"),
     "router": ("router", ("crds/kvpool_api", "router/kvpool_router"), "65532:65532"),
@@ -29,6 +32,13 @@ def pins(lock: Path) -> dict[str, str]:
     """Each requirement with its marker and hashes, by name and marker."""
     entries = re.split(r"\n(?=\S)", lock.read_text().strip())
     return {entry.split(" \\")[0]: entry for entry in entries}
+
+
+def test_routers_whose_pool_names_no_image_run_the_one_of_this_release():
+    """By the name that `make images` gives it and that deploy/ writes."""
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert Settings().router_image == f"localhost/kvpool/router:{release}"
+    assert f'{{name: KVPOOL_ROUTER_IMAGE, value: "{Settings().router_image}"}}' in DEPLOYMENT.read_text()
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -30,6 +30,15 @@ POOLS = {
             "resources": {"limits": {"memory": "2048Mi"}, "requests": {"cpu": "1500m"}},
             "scheduling": {"strategy": "RoundRobin"},
             "maxBodyBytes": 1024,
+            "podTemplate": {
+                "metadata": {"labels": {"team": "a"}},
+                "spec": {
+                    "imagePullSecrets": [{"name": "registry"}],
+                    "nodeSelector": {"pool": "cpu"},
+                    "tolerations": [{"key": "cpu", "operator": "Exists"}],
+                    "containers": [{"name": "router", "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]}],
+                },
+            },
         },
         "kvEvents": {"syncTimeoutSeconds": 3},
         "rollout": {"maxUnavailable": 2},

@@ -69,6 +69,25 @@ def test_what_others_add_is_none_of_our_business():
     assert list(drift(ours, {"containers": [{"name": "sidecar"}]})) == ["containers[router]"]
 
 
+def test_what_the_api_server_writes_otherwise_is_no_difference():
+    asked = {"resources": {"limits": {"memory": "1024Mi", "cpu": "0.5", "nvidia.com/gpu": 1}}, "hostNetwork": False, "value": ""}
+    kept = {"resources": {"limits": {"memory": "1Gi", "cpu": "500m", "nvidia.com/gpu": "1"}}}
+    assert list(drift(asked, kept)) == []
+    assert list(drift(asked, {"resources": {"limits": {"memory": "1Gi", "cpu": "501m"}}})) == [
+        "resources.limits.cpu",
+        "resources.limits.nvidia.com/gpu",
+    ]
+    assert list(drift({"enableServiceLinks": False}, {})) == ["enableServiceLinks"], "unset would be true"
+
+
+def test_what_a_pool_no_longer_asks_of_its_routers_is_taken_away():
+    template = {"spec": {"nodeSelector": {"pool": "cpu"}, "imagePullSecrets": [{"name": "registry"}]}}
+    before = World(pool(0, router={"podTemplate": template})).observed()
+    (mended,) = actions(replace(World(pool(0)).observed(), children=before.children))
+    assert mended.manifest["kind"] == "Deployment"
+    assert "nodeSelector" not in mended.manifest["spec"]["template"]["spec"]
+
+
 def test_a_list_that_is_ours_as_a_whole_may_not_grow_or_shrink():
     assert list(drift({"a": [1, 2]}, {"a": [1]})) == ["a"]
     subjects = {"subjects": [{"kind": "ServiceAccount", "name": "ours"}]}
