@@ -7,9 +7,17 @@ import pytest
 from kubectl import Kubectl, from_environment, own_namespace
 from kvnode import cluster, images
 from kvnode.node import Node
+from kvnode.signals import unwinding
 from pools_in_cluster import installed, load_images
 
 HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def told_to_end_takes_down_what_it_put_up() -> Iterator[None]:
+    """By SIGTERM as by Ctrl-C: nodes of a test's own, and what is installed."""
+    with unwinding():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from kvnode import build, cache, own_images
 from kvnode.cluster import Cluster, chosen
 from kvnode.failure import NodeFailure
 from kvnode.node import DEFAULT
+from kvnode.signals import unwinding
 
 
 def say(text: str) -> None:
@@ -67,7 +68,8 @@ def main(words: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        with unwinding():
+            main(sys.argv[1:])
     except NodeFailure as failure:
         raise SystemExit(str(failure)) from None
     except KeyboardInterrupt:

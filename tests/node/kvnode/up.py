@@ -12,6 +12,7 @@ from kvnode import build, cache, cgroups, machine, mounts, namespaces, netns
 from kvnode.down import down
 from kvnode.failure import NodeFailure
 from kvnode.node import DEFAULT, Node
+from kvnode.signals import undisturbed
 
 START_S = 300.0
 
@@ -37,8 +38,9 @@ def up(name: str = DEFAULT) -> Running:
             try:
                 _start(node, bin_folder)
             except BaseException:
-                _keep_logs(node)
-                down(name)
+                with undisturbed():
+                    _keep_logs(node)
+                    down(name)
                 raise
     return Running(node.kubeconfig, node.netns)
 
