@@ -32,6 +32,8 @@ from kvpool_sim import tokenizer_path
 
 QUICK = BackOff(first_s=0.05, most_s=0.2)
 SHORT = Patience(list_s=1, watch_s=1, grace_s=1)
+STARTED_S = 60.0
+"""Three processes that load tokenizers and end again, on a machine that has other things to do."""
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +257,7 @@ async def process(*words: str, env: dict[str, str] | None = None) -> AsyncIterat
     finally:
         if begun.returncode is None:
             begun.send_signal(signal.SIGTERM)
-        _, said = await asyncio.wait_for(reading, 20)
+        _, said = await asyncio.wait_for(reading, STARTED_S)
         assert begun.returncode in (0, -signal.SIGTERM, -signal.SIGKILL), said.decode()
 
 
@@ -323,19 +325,20 @@ async def router(address: str, server: ApiServer, namespace: str, folder: Path) 
         yield RouterProcess(address, client)
 
 
+@pytest.mark.timeout(240)
 async def test_a_router_process_serves_its_engines_through_the_api_servers_absence(plane, pods, server, tmp_path):
-    subnet = f"127.{random.randrange(64, 250)}.{random.randrange(250)}"
+    subnet = f"127.{random.randrange(128, 250)}.{random.randrange(250)}"
     first, second = f"{subnet}.2", f"{subnet}.3"
     async with engine(first), engine(second), router(f"{subnet}.1", server, pods.namespace, tmp_path) as running:
         await pods.put("qwen-a", ip=first)
-        await eventually(lambda: running.exact("qwen-a"), within_s=30)
+        await eventually(lambda: running.exact("qwen-a"), within_s=STARTED_S)
         assert await running.ask() == 200
         await pods.put("qwen-b", ip=second)
-        await eventually(lambda: running.exact("qwen-a", "qwen-b"), within_s=30)
+        await eventually(lambda: running.exact("qwen-a", "qwen-b"), within_s=STARTED_S)
         plane.kill("kube-apiserver")
         for turn in range(20):
             assert await running.ask(f"{turn} four five ") == 200
-        assert await running.exact("qwen-a", "qwen-b")
+        await eventually(lambda: running.exact("qwen-a", "qwen-b"))
         plane.start("kube-apiserver")
         await asyncio.to_thread(plane.wait_until_ready)
         await pods.put("qwen-a", ip=first, annotations={DRAINING: "2026-01-01T00:00:00Z"})
@@ -343,7 +346,7 @@ async def test_a_router_process_serves_its_engines_through_the_api_servers_absen
         async def acknowledged() -> bool:
             return [worker.pod for worker in (await running.state()).workers if worker.draining] == ["qwen-a"]
 
-        await eventually(acknowledged, within_s=30)
+        await eventually(acknowledged, within_s=STARTED_S)
         await pods.delete("qwen-a")
-        await eventually(lambda: running.exact("qwen-b"), within_s=30)
+        await eventually(lambda: running.exact("qwen-b"), within_s=STARTED_S)
         assert await running.ask() == 200
