@@ -21,6 +21,7 @@ from kvpool_operator.build.services import service_url
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, Cluster, ClusterError, Kind, NotFound, Ref, Unavailable
 from kvpool_operator.journal import Journal, Unheard
+from kvpool_operator.last_read import LastRead
 from kvpool_operator.log_subject import speak_of
 from kvpool_operator.manifests import label, name_of
 from kvpool_operator.observe import NotUnderstood, observe, status_as_read
@@ -59,15 +60,19 @@ class Deps:
     fresh_token: Callable[[], str] = lambda: secrets.token_urlsafe(32)
     url_of: Callable[[InferencePool], str | None] = service_url
     journal: Journal = field(default_factory=Unheard)
+    hears_of_children: bool = False
+    """Each change of any child wakes its pool's loop, so that without one there is no need to read them again."""
 
 
-async def reconcile(deps: Deps, ref: Ref) -> float | None:
+async def reconcile(deps: Deps, ref: Ref, last_read: LastRead | None = None) -> float | None:
     """One round; when to look again (seconds since the epoch), or None: when something changes.
 
     Raises NotFound when the pool is gone, Unavailable when the cluster cannot answer.
     """
+    last_read = last_read or LastRead(deps.settings.resync_s)
+    known = last_read.children(deps.clock())
     try:
-        seen = await observe(deps.cluster, deps.routers, ref, deps.settings)
+        seen = await observe(deps.cluster, deps.routers, ref, deps.settings, known)
     except NotUnderstood as unread:
         await _report_unreadable(deps, unread)
         return None
@@ -80,6 +85,8 @@ async def reconcile(deps: Deps, ref: Ref) -> float | None:
     status = status_of(seen, done, deps.settings, deps.url_of(seen.pool), now)
     deps.journal.reported(ref, status)
     await report(deps.cluster, seen.pool.metadata, seen.pool.status, status, done, now)
+    if deps.hears_of_children and not done:
+        last_read.keep(seen.children, now)
     return min(_next_looks(planned, done, seen, status, deps.settings, now), default=None)
 
 
@@ -127,28 +134,32 @@ async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | Non
 
 async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | None) -> None:
     """Raises NotFound when the pool is gone."""
-    failures = 0
+    failures, last_read = 0, LastRead(deps.settings.resync_s)
     while True:
         await asyncio.sleep(turns.wait_s() if turns else 0.0)
+        if wake.is_set():
+            last_read.forget()
         wake.clear()
         try:
-            again = await _told_round(deps, ref)
+            again = await _told_round(deps, ref, last_read)
         except NotFound:
             raise
         except Exception as error:
             _complain(ref, error)
+            last_read.forget()
             await _back_off(deps.settings, wake, error, failures)
             failures += 1
             continue
         failures = 0
-        await _rest(deps, wake, again)
+        if await _rest(deps, wake, again):
+            last_read.forget()
 
 
-async def _told_round(deps: Deps, ref: Ref) -> float | None:
+async def _told_round(deps: Deps, ref: Ref, last_read: LastRead) -> float | None:
     """`reconcile`, timed."""
     begun, failure = time.perf_counter(), None
     try:
-        return await reconcile(deps, ref)
+        return await reconcile(deps, ref, last_read)
     except NotFound:
         raise
     except Exception as error:
@@ -158,12 +169,15 @@ async def _told_round(deps: Deps, ref: Ref) -> float | None:
         deps.journal.round_ends(ref, time.perf_counter() - begun, failure)
 
 
-async def _rest(deps: Deps, wake: asyncio.Event, until: float | None) -> None:
+async def _rest(deps: Deps, wake: asyncio.Event, until: float | None) -> bool:
+    """Whether it was news that ended it."""
+    heard = False
     rest_s = deps.settings.resync_s if until is None else max(0.0, until - deps.clock())
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(min(rest_s, deps.settings.resync_s)):
-            await wake.wait()
+            heard = await wake.wait()
             await _quiet(deps.settings, wake)
+    return heard
 
 
 async def _quiet(settings: Settings, wake: asyncio.Event) -> None:

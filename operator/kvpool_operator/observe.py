@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kvpool_api import labels
@@ -48,14 +48,23 @@ class NotUnderstood(Exception):
         self.pool = pool
 
 
-async def observe(cluster: Cluster, routers: RouterAdmin, ref: Ref, settings: Settings) -> Observed:
-    """Everything about the pool, read now. Raises NotFound (the pool is gone), NotUnderstood and Unavailable."""
+async def observe(
+    cluster: Cluster,
+    routers: RouterAdmin,
+    ref: Ref,
+    settings: Settings,
+    known: Mapping[ChildKey, Manifest] | None = None,
+) -> Observed:
+    """Everything about the pool, read now, but for children that the caller knows to be as they were.
+
+    Raises NotFound (the pool is gone), NotUnderstood and Unavailable.
+    """
     pool = pool_of(await cluster.get(ref))
     name, namespace = pool.metadata.name, pool.metadata.namespace
     engine_pods, router_pods, owned, token = await asyncio.gather(
         cluster.list(seam.POD, namespace=namespace, labels=labels.engine_selector(name)),
         cluster.list(seam.POD, namespace=namespace, labels=labels.router_selector(name)),
-        _children(cluster, pool, settings),
+        _children(cluster, pool, settings, known),
         _token(cluster, pool),
     )
     ours = [pod for pod in engine_pods.items if not _is_of_another(pod, pool.metadata.uid)]
@@ -178,7 +187,11 @@ async def _asked(admin: RouterAdmin, router: Router, token: str | None) -> Route
     return replace(router, state=state)
 
 
-async def _children(cluster: Cluster, pool: InferencePool, settings: Settings) -> dict[ChildKey, Manifest]:
+async def _children(
+    cluster: Cluster, pool: InferencePool, settings: Settings, known: Mapping[ChildKey, Manifest] | None
+) -> Mapping[ChildKey, Manifest]:
+    if known is not None:
+        return known
     wanted = [_ref(child) for child in children(pool, settings)]
     found = await asyncio.gather(*(_get(cluster, ref) for ref in wanted))
     return {(ref.kind.kind, ref.name): child for ref, child in _present(zip(wanted, found, strict=True))}

@@ -50,7 +50,7 @@ async def run(options: Options) -> None:
             await preflight(cluster, options.namespaces, options.settings)
             await server.start()
             routers = HttpRouterAdmin(http, options.settings.admin_timeout_s)
-            deps = Deps(cluster, routers, options.settings, journal=metrics)
+            deps = Deps(cluster, routers, options.settings, journal=metrics, hears_of_children=True)
             await _operate(options, deps, cluster, pulse, metrics, server)
     except NoCredentials as error:
         raise StartError(str(error)) from error

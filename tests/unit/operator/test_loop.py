@@ -13,6 +13,7 @@ from kvpool_api.wire import EventState
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, NotFound, Ref, Refused, Unavailable
 from kvpool_operator.journal import Unheard
+from kvpool_operator.last_read import LastRead
 from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
 from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, uid_of
 from kvpool_operator.settings import Settings
@@ -422,3 +423,41 @@ async def test_many_pools_that_appear_at_once_are_visited_one_after_the_other():
         await eventually(lambda: len(kept.rounds) == 12)
         assert time.monotonic() - begun >= 10 / 25.0
         loops.stop()
+
+
+def reads_of(cluster, kind):
+    """What is got of this kind from now on."""
+    reads = []
+
+    def note(target):
+        if isinstance(target, Ref) and target.kind is kind:
+            reads.append(target.name)
+
+    cluster.refusing = note
+    return reads
+
+
+@pytest.mark.parametrize(("hears", "reads_at_rest"), [(True, 1), (False, 3)])
+async def test_children_are_read_again_on_news_alone_by_whoever_hears_of_them(hears, reads_at_rest):
+    cluster, ref, told = await serving_pool(replicas=1)
+    told = replace(told, hears_of_children=hears)
+    reads, last_read = reads_of(cluster, seam.SERVICE), LastRead(QUICK.resync_s)
+    for _ in range(3):
+        await reconcile(told, ref, last_read)
+    assert len(reads) == reads_at_rest
+    cluster.now += QUICK.resync_s
+    await reconcile(told, ref, last_read)
+    assert len(reads) == reads_at_rest + 1
+
+
+async def test_a_child_that_goes_unheard_at_rest_comes_back_with_the_news_of_it():
+    cluster, ref, told = await serving_pool(replicas=1)
+    wake = asyncio.Event()
+    running = asyncio.create_task(run_pool(replace(told, hears_of_children=True), ref, wake))
+    await rests(cluster)
+    service = cluster.store.get(Ref(seam.SERVICE, "default", "qwen"))
+    cluster.store.delete(Ref(seam.SERVICE, "default", "qwen"), uid=uid_of(service))
+    cluster.writes.clear()
+    wake.set()
+    await eventually(lambda: ("Service", "qwen", None) in cluster.writes)
+    running.cancel()

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from api_front import hanging_up, refusing, saying, status
 from eventually import eventually
+from kvpool_api.conditions import ConditionType
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Ref
 from kvpool_operator.manifests import is_terminating, name_of, uid_of
@@ -83,7 +84,7 @@ async def test_a_pool_gets_what_it_needs_and_nothing_of_the_operators_stands_on_
     await cluster.user_applies(replicas=2)
     async with running(options, front):
         await eventually(lambda: len(engines(cluster)) == 2)
-        await eventually(lambda: len(cluster.pool().get("status", {}).get("conditions", [])) == 8)
+        await eventually(lambda: len(cluster.pool().get("status", {}).get("conditions", [])) == len(ConditionType))
         await cluster.user_applies(replicas=3)
         await eventually(lambda: len(engines(cluster)) == 3)
     assert "finalizers" not in cluster.pool()["metadata"]
