@@ -13,28 +13,18 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "node"), str(ROOT / "tests" / "support")]
-
-from install_manifests import program  # noqa: E402
-from kubectl import Kubectl  # noqa: E402
-from kvnode import cluster as clusters  # noqa: E402 - found only now
-from kvnode import own_images  # noqa: E402
-from pools_in_cluster import POOLS, installed, pool  # noqa: E402
+from benchmarks.in_cluster import POOLS, Kubectl, kvpool_in_cluster, options, pool
 
 RUNS, ENGINES, PODS = 5, 2, 3
 BAR_S = 20
@@ -119,17 +109,8 @@ PARTS = {
 
 
 def measure(runs: int) -> list[dict[str, float]]:
-    archives = own_images.archives()
-    chosen = clusters.chosen("bench")
-    chosen.up()
-    try:
-        for archive in archives:
-            chosen.load(archive)
-        kubectl = Kubectl(program("kubectl"), chosen.kubeconfig, entry=chosen.entry)
-        with TemporaryDirectory() as folder, installed(kubectl, Path(folder)):
-            return [run(kubectl, number) for number in range(runs)]
-    finally:
-        chosen.down()
+    with kvpool_in_cluster() as kubectl:
+        return [run(kubectl, number) for number in range(runs)]
 
 
 def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -146,10 +127,11 @@ def figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "benchmarks.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one run instead of five")
-    parser.add_argument("--json", action="store_true", help="one JSON object in the last line")
-    wanted = parser.parse_args()
+    wanted = options(parser)
     found = {name: round(value, 2) for name, value in figures(measure(1 if wanted.quick else RUNS)).items()}
     table = Table("figure", "value", "what", title=f"A pool of {ENGINES} simulated engines and a router")
     told = {"apply_to_ready_p50_s": f"bar: {BAR_S}", **{f"{name}_s": words for name, words in PARTS.items()}}

@@ -10,31 +10,25 @@ A stream is 30 tokens of a simulated engine, some 7 s; a new one follows each th
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "node"), str(ROOT / "tests" / "support")]
-
-from kubectl import Kubectl, from_environment, own_namespace, until  # noqa: E402
-from kvnode import cluster, own_images  # noqa: E402
-from pools_in_cluster import (  # noqa: E402
+from benchmarks.in_cluster import (
     POOLS,
     SIMULATED,
+    Kubectl,
+    Streams,
     conditions,
     engines,
-    installed,
-    load_images,
+    kvpool_in_cluster,
+    options,
+    own_namespace,
     pool,
+    streaming,
+    until,
     wait_until_ready,
 )
-from streams import Streams, streaming  # noqa: E402
 
 TOKENS = 30
 ENGINES = 2
@@ -65,35 +59,19 @@ class Seen:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description="Does a client notice when engines leave?")
-    options.add_argument("--quick", action="store_true", help="40 streams, 2 scale-ins, 1 rollout")
-    options.add_argument("--json", action="store_true", help="the last line is one JSON object")
-    given = options.parse_args()
-    if "KUBECONFIG" not in os.environ:
-        sys.exit(in_a_node_of_its_own())
-    found = measured(QUICK if given.quick else FULL)
+    parser = argparse.ArgumentParser("benchmarks.rollouts", description="Does a client notice when engines leave?")
+    parser.add_argument("--quick", action="store_true", help="40 streams, 2 scale-ins, 1 rollout")
+    given = options(parser)
+    with kvpool_in_cluster() as kubectl:
+        found = measured(kubectl, QUICK if given.quick else FULL)
     for name, value in found.items():
         print(f"{name:34s} {value:>12.4g}")
     if given.json:
         print(json.dumps(found))
 
 
-def in_a_node_of_its_own() -> int:
-    """This program again, where the node is reached."""
-    own_images.archives()
-    node = cluster.chosen("bench")
-    node.up()
-    try:
-        again = [*node.entry, sys.executable, "-m", "benchmarks.rollouts", *sys.argv[1:]]
-        return subprocess.run(again, check=False, env=os.environ | {"KUBECONFIG": str(node.kubeconfig)}).returncode
-    finally:
-        node.down()
-
-
-def measured(size: Size) -> dict[str, float]:
-    kubectl = from_environment()
-    load_images(kubectl.kubeconfig)
-    with tempfile.TemporaryDirectory() as folder, installed(kubectl, Path(folder)), own_namespace(kubectl) as here:
+def measured(kubectl: Kubectl, size: Size) -> dict[str, float]:
+    with own_namespace(kubectl) as here:
         asks(here, ENGINES, 0)
         wait_until_ready(here)
         begun = time.monotonic()
