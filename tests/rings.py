@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,13 @@ CONTROL_PLANES = (
     "test_membership_kube.py",
     "test_operator_process.py",
 )
-MORE_CONTROL_PLANES = ("test_faults.py", "test_crash_points.py", "test_kubectl_plugin.py", "test_pool_at_rest.py")
+MORE_CONTROL_PLANES = (
+    "test_admission_by_the_server.py",
+    "test_crash_points.py",
+    "test_faults.py",
+    "test_kubectl_plugin.py",
+    "test_pool_at_rest.py",
+)
 ON_ANOTHER_NODE = ("test_node.py", "test_port_forward.py", "test_life_under_load.py", "test_own_node.py")
 """In this order: an API server that was away leaves DNS behind the times for a while."""
 JUDGE = "test_z_rights.py"
@@ -168,27 +173,18 @@ def cluster() -> None:
     Most tests wait most of their time, so four parts run side by side: two that need control planes without nodes, and
     two that need a node, each with an operator of its own. The judge of the operator's rights comes after all of them.
     """
-    from kvnode import cluster as clusters
     from kvnode import images, own_images
     from kvnode.failure import NodeFailure
+    from kvnode.lifetime import held
 
     try:
         images.base()  # outside of any test's time, and of the network without a way out
         own_images.archives()
-        first, other = clusters.chosen("ring"), clusters.chosen("ring-2")
-        used = [first] if first == other else [first, other]
-        try:
-            with ThreadPoolExecutor() as starting:
-                list(starting.map(lambda each: each.up(), used))
+        with held("ring", "ring-2") as used:
             side_by_side(*_cluster_parts(used))
-            logs = {
-                "KVPOOL_RING_AUDIT_LOGS": os.pathsep.join(str(each.kubeconfig.parent / "audit.log") for each in used)
-            }
-            judge = _in_cluster("the judge", first, [JUDGE])
-            run(*judge.argv, **judge.env, **logs)
-        finally:
-            for each in used:
-                each.down()
+            logs = os.pathsep.join(str(each.kubeconfig.with_name("audit.log")) for each in used)
+            judge = _in_cluster("the judge", used[0], [JUDGE])
+            run(*judge.argv, **judge.env, KVPOOL_RING_AUDIT_LOGS=logs)
     except NodeFailure as failure:
         raise Failed(str(failure)) from None
 

@@ -63,6 +63,7 @@ def test_every_condition_says_that_the_pool_is_well(world: World):
         "RouterReady": ("True", "RoutersReady"),
         "KVEventsFlowing": ("True", "Exact"),
         "ScalingActive": ("False", "Manual"),
+        "Paused": ("False", "NotPaused"),
         "Progressing": ("False", "AsAsked"),
         "Degraded": ("False", "AsAsked"),
         "Ready": ("True", "Ready"),

@@ -14,6 +14,7 @@ from control_planes import install_crd, new_namespace, pool_plane, wait_until, w
 from eventually import eventually as within
 from kvnode.api import Api
 from kvnode.control_plane import Running
+from kvpool_api.conditions import ConditionType
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.kube import KubeCluster, connect
 from kvpool_operator.cluster.seam import Kind, Manifest, NotFound, Ref
@@ -136,7 +137,7 @@ async def test_a_pool_of_any_namespace_gets_all_it_needs_and_a_status_and_nothin
         found = {kind.kind: len(await pool.of(kind)) for kind in CHILDREN}
         assert all(found.values()), found
         assert (await pool.get())["status"]["desiredReplicas"] == 2
-        assert len((await pool.get())["status"]["conditions"]) == 8
+        assert len((await pool.get())["status"]["conditions"]) == len(ConditionType)
         await pool.apply(replicas=3)
         await eventually(lambda: pool.has(3))
         metadata = (await pool.get())["metadata"]

@@ -34,7 +34,23 @@ RICH: Manifest = {
     "engine": {"args": ["--max-model-len=8192"], "env": [{"name": "A", "value": "1"}]},
     "resources": {"limits": {"nvidia.com/gpu": 2, "memory": "64Gi"}, "requests": {"cpu": "4000m"}},
     "replicas": 3,
-    "router": {"replicas": 2, "resources": {"limits": {"cpu": "1500m", "memory": "1024Mi"}}},
+    "router": {
+        "replicas": 2,
+        "resources": {"limits": {"cpu": "1500m", "memory": "1024Mi"}},
+        "podTemplate": {
+            "metadata": {"labels": {"team": "a"}},
+            "spec": {
+                "imagePullSecrets": [{"name": "registry"}],
+                "nodeSelector": {"pool": "cpu"},
+                "tolerations": [{"key": "cpu", "operator": "Exists"}],
+                "hostNetwork": False,
+                "containers": [
+                    {"name": "router", "env": [{"name": "EMPTY", "value": ""}]},
+                    {"name": "more", "image": "i", "resources": {"limits": {"memory": "1024Mi", "cpu": "0.5"}}},
+                ],
+            },
+        },
+    },
     "rollout": {"maxSurge": 2, "maxUnavailable": 1},
     "podTemplate": {
         "metadata": {"labels": {"team": "a"}},
