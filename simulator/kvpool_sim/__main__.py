@@ -1,32 +1,11 @@
 """`python -m kvpool_sim MODEL [arguments of vllm serve]`."""
 
-import os
+import signal
 import sys
 
-import uvloop
-
-from kvpool_sim.process import AddressRefused, serve
-from kvpool_sim.settings import SettingsError, parse
-
-EXIT_USAGE = 2
-EXIT_ADDRESS = 98
-"""The number of EADDRINUSE, so that who starts engines can tell a taken port from a wrong argument."""
-
-
-def main() -> int:
-    try:
-        settings, ignored = parse(sys.argv[1:], os.environ)
-        if ignored:
-            sys.stderr.write(f"a simulated engine has no use for {' '.join(ignored)}\n")
-        uvloop.run(serve(settings))
-    except AddressRefused as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_ADDRESS
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    return 0
-
-
 if __name__ == "__main__":
+    # Before the slow imports: the first process of a container is not ended by a signal that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from kvpool_sim.command import main
+
     sys.exit(main())

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from kvpool_operator import __main__ as command
+from kvpool_operator import command
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Ref
 from kvpool_operator.log_subject import speak_of

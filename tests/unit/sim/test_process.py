@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 from eventually import eventually
-from kvpool_sim import __main__ as program
+from kvpool_sim import command as program
 from kvpool_sim import tokenizer_path
 from kvpool_sim.process import serve
 from kvpool_sim.settings import SettingsError, parse
