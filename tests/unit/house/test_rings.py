@@ -105,10 +105,10 @@ def shown(capfd) -> list[list[str]]:
 
 def test_each_file_of_the_cluster_ring_runs_once_on_one_of_two_nodes_and_the_judge_of_rights_last(monkeypatch, capfd):
     asked: list[str] = []
-    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(name, asked))
+    monkeypatch.setattr("kvnode.lifetime.chosen", lambda name: StandIn(name, asked))
     rings.cluster()
-    assert sorted(asked[:2]) == ["ring up", "ring-2 up"]
-    assert asked[2:] == ["ring down", "ring-2 down"]
+    assert sorted(asked[-4:-2]) == ["ring up", "ring-2 up"]
+    assert asked[-2:] == ["ring down", "ring-2 down"]
     *parts, judge = shown(capfd)
     assert sorted(name for name, *_ in parts) == ["ring", "ring", "ring-2", "ring-2"]
     assert {(name, kubeconfig) for name, kubeconfig, *_ in parts} == {
@@ -122,9 +122,10 @@ def test_each_file_of_the_cluster_ring_runs_once_on_one_of_two_nodes_and_the_jud
 
 def test_a_cluster_that_is_given_takes_what_two_nodes_would(monkeypatch, capfd):
     asked: list[str] = []
-    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn("given", asked))
+    monkeypatch.setattr("kvnode.lifetime.chosen", lambda name: StandIn("given", asked))
+    monkeypatch.setenv("KUBECONFIG", "/nodes/given/kubeconfig")
     rings.cluster()
-    assert asked == ["given up", "given down"]
+    assert asked == ["given up"]
     *parts, judge = shown(capfd)
     assert len(parts) == 3
     assert judge[4:] == ["test_z_rights.py", "/nodes/given/audit.log"]
@@ -133,7 +134,7 @@ def test_a_cluster_that_is_given_takes_what_two_nodes_would(monkeypatch, capfd):
 @pytest.mark.parametrize("fails", ["test_faults.py", "test_node.py", "test_z_rights.py"])
 def test_one_part_that_fails_fails_the_cluster_ring_and_both_nodes_go(fails, monkeypatch):
     asked: list[str] = []
-    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: StandIn(name, asked, fails))
+    monkeypatch.setattr("kvnode.lifetime.chosen", lambda name: StandIn(name, asked, fails))
     with pytest.raises(rings.Failed, match=f"pytest -q .*tests/cluster/{fails}"):
         rings.cluster()
     assert asked[-2:] == ["ring down", "ring-2 down"]
@@ -146,10 +147,10 @@ def test_a_node_that_does_not_start_takes_the_other_one_down(monkeypatch):
         def up(self) -> None:
             raise NodeFailure("no room")
 
-    monkeypatch.setattr("kvnode.cluster.chosen", lambda name: (Refusing if name == "ring-2" else StandIn)(name, asked))
+    monkeypatch.setattr("kvnode.lifetime.chosen", lambda name: (Refusing if name == "ring-2" else StandIn)(name, asked))
     with pytest.raises(rings.Failed, match="no room"):
         rings.cluster()
-    assert asked == ["ring up", "ring down", "ring-2 down"]
+    assert asked[-3:] == ["ring up", "ring down", "ring-2 down"]
 
 
 def test_tests_that_still_run_when_the_ring_is_given_up_are_told_to_end_and_waited_for(monkeypatch, tmp_path):
@@ -179,7 +180,7 @@ def test_a_cluster_that_cannot_be_had_fails_the_ring_with_what_is_missing(asked,
     def refuse(name):
         raise NodeFailure("Go is not on PATH; install it")
 
-    monkeypatch.setattr("kvnode.cluster.chosen", refuse)
+    monkeypatch.setattr("kvnode.lifetime.chosen", refuse)
     with pytest.raises(rings.Failed, match="Go is not on PATH; install it"):
         rings.cluster()
     assert asked == []
