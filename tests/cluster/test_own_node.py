@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,36 @@ def test_down_leaves_nothing_of_a_node(first: Callable[[Node], None], other, adm
     assert len(traces() - before) > 10, "what is counted does show a running node"
     first(other)
     down(other.name)
+    assert traces() - before == set()
+
+
+HOLDING = """
+import time
+from kvnode import lifetime
+with lifetime.held("other"):
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+def ended_while_it_holds(by: signal.Signals) -> None:
+    """A program that holds the node for its own length, and is ended once that is up."""
+    here = os.environ | {"PYTHONPATH": str(namespaces.PACKAGE_PARENT)}
+    del here["KUBECONFIG"]
+    with subprocess.Popen([sys.executable, "-c", HOLDING], env=here, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"up\n"
+        holder.send_signal(by)
+
+
+def test_a_killed_program_leaves_a_node_that_the_next_one_replaces_and_one_told_to_end_leaves_nothing(other):
+    before = traces()
+    ended_while_it_holds(signal.SIGKILL)
+    left = namespaces.init_pid(other)
+    assert is_up(other)
+    ended_while_it_holds(signal.SIGTERM)
+    assert left is not None
+    assert not namespaces.runs(left)
     assert traces() - before == set()
 
 
