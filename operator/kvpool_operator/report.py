@@ -52,13 +52,18 @@ async def report(
     done: Sequence[Done],
     now: float,
 ) -> None:
-    """The status where it differs from before, then the Events. Raises ClusterError if the status is not written."""
-    if status != before:
-        await _write_status(cluster, pool, status)
+    """Events, then the status where it differs from before. Raises ClusterError if the status is not written.
+
+    In this order a transition is told at least once: whoever is killed before the status stands sees the transition
+    again, and its Event, which has the same words, counts one more. What was done to engines and children cannot be seen
+    again: it is told at most once. An Event that the API server does not take is not told again either.
+    """
     is_new = not before.conditions
     for reason, warning in (*_acts(done, is_new), *_flips(before.conditions, status.conditions)):
         with contextlib.suppress(ClusterError):  # nothing depends on an Event
             await _tell(cluster, pool, reason, warning=warning, now=now)
+    if status != before:
+        await _write_status(cluster, pool, status)
 
 
 async def _write_status(cluster: Cluster, pool: ObjectMeta, status: InferencePoolStatus) -> None:

@@ -420,7 +420,7 @@ async def test_many_pools_that_appear_at_once_are_visited_one_after_the_other():
         loops = Loops(told, tasks)
         for number in range(12):
             loops.changed(seam.POOL, Change("ADDED", cluster.pool(f"p{number}")))
-        await eventually(lambda: len(kept.rounds) == 12)
+        await eventually(lambda: len(kept.rounds) >= 12)
         assert time.monotonic() - begun >= 10 / 25.0
         loops.stop()
 

@@ -61,6 +61,25 @@ async def test_the_same_event_again_counts_and_keeps_its_first_time():
     assert (event["firstTimestamp"], event["lastTimestamp"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:00:02Z")
 
 
+class Killed(BaseException):
+    """Nothing of the operator sees it coming."""
+
+
+@pytest.mark.parametrize(("at", "counts"), [("Event", 1), ("InferencePool", 2)])
+async def test_a_transition_is_told_at_least_once_wherever_the_operator_is_killed(at, counts):
+    cluster, pool = await a_pool()
+    before, after = told(Ready="True"), told(Ready="False")
+    cluster.refusing = writes_of(at, Killed())
+    with pytest.raises(Killed):
+        await report(cluster, pool, before, after, (), T0)
+    assert "status" not in cluster.pool()
+    cluster.refusing = lambda target: None
+    await report(cluster, pool, before, after, (), T0)
+    (event,) = cluster.events()
+    assert (event["message"], event["count"]) == ("Ready is False: words", counts)
+    assert cluster.pool()["status"]["conditions"][0]["status"] == "False"
+
+
 async def test_what_was_done_to_engines_is_told_and_new_children_gates_and_refusals_are_not():
     cluster, pool = await a_pool()
     done = [
