@@ -29,16 +29,43 @@ def load_images(kubeconfig: Path) -> None:
 @contextmanager
 def installed(kubectl: Kubectl, folder: Path) -> Iterator[None]:
     """The operator serves in the block, installed by the overlay that the guide shows; then nothing of it is left."""
-    (folder / "kvpool").symlink_to(ROOT)
-    overlay = folder / "mine"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{REGISTRY}/", TAG))
-    kubectl("apply", "--kustomize", str(overlay))
+    overlay = own_overlay(folder)
+    install(kubectl, overlay)
     try:
         until(lambda: _operator_serves(kubectl), within_s=90, otherwise=lambda: _operators_pods(kubectl))
         yield
     finally:
-        kubectl("delete", "--kustomize", str(overlay), "--timeout=90s", timeout_s=100)
+        uninstall(kubectl, overlay)
+
+
+@contextmanager
+def uninstalled(kubectl: Kubectl, folder: Path) -> Iterator[None]:
+    """What `installed` has installed is away in the block, as by its end, and back after it."""
+    overlay = own_overlay(folder)
+    uninstall(kubectl, overlay)
+    try:
+        yield
+    finally:
+        install(kubectl, overlay)
+        until(lambda: _operator_serves(kubectl), within_s=90, otherwise=lambda: _operators_pods(kubectl))
+
+
+def own_overlay(folder: Path) -> Path:
+    """Names the images of this checkout."""
+    (folder / "kvpool").symlink_to(ROOT)
+    overlay = folder / "mine"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{REGISTRY}/", TAG))
+    return overlay
+
+
+def install(kubectl: Kubectl, overlay: Path) -> None:
+    kubectl("apply", "--kustomize", str(overlay))
+
+
+def uninstall(kubectl: Kubectl, overlay: Path) -> None:
+    """Everything, the CRD with every pool among it."""
+    kubectl("delete", "--kustomize", str(overlay), "--timeout=90s", timeout_s=100)
 
 
 def _operator_serves(kubectl: Kubectl) -> bool:
