@@ -14,6 +14,8 @@ from kvnode.cluster import Given
 from kvnode.failure import NodeFailure
 from kvnode.signals import undisturbed, unwinding
 
+NAME = f"unit-{os.getpid()}"
+
 
 @dataclass
 class Told:
@@ -48,7 +50,7 @@ def told(monkeypatch) -> Told:
 
 
 def test_what_an_earlier_run_left_goes_first_and_what_this_one_started_goes_last(told):
-    with lifetime.held("unit-x") as used:
+    with lifetime.held(NAME) as used:
         assert list(used) == [told]
         assert told.words == ["down", "up"]
     assert told.words == ["down", "up", "down"]
@@ -56,21 +58,21 @@ def test_what_an_earlier_run_left_goes_first_and_what_this_one_started_goes_last
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_whoever_is_told_to_end_takes_its_cluster_down(told, number):
-    with pytest.raises(KeyboardInterrupt), lifetime.held("unit-x"):
+    with pytest.raises(KeyboardInterrupt), lifetime.held(NAME):
         os.kill(os.getpid(), number)
     assert told.words == ["down", "up", "down"]
 
 
 def test_a_start_that_is_told_to_end_takes_down_what_it_had(told):
     told.on_up = lambda: os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), lifetime.held("unit-x"):
+    with pytest.raises(KeyboardInterrupt), lifetime.held(NAME):
         raise AssertionError("not reached")
     assert told.words[-1] == "down"
 
 
 def test_what_is_built_first_is_built_where_an_interruption_reaches_it(told, monkeypatch):
     monkeypatch.setattr(build, "is_here", lambda _root: False)
-    with lifetime.held("unit-x", "unit-y"):
+    with lifetime.held(NAME, f"{NAME}-2"):
         assert told.words == ["down", "down", "up", "up", "up"]
 
 
@@ -78,7 +80,7 @@ def test_somebodys_cluster_stays_as_it_is(told, monkeypatch, tmp_path):
     kubeconfig = tmp_path / "config"
     kubeconfig.touch()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    with lifetime.held("unit-x", "unit-y") as used:
+    with lifetime.held(NAME, f"{NAME}-2") as used:
         assert list(used) == [told]
     assert told.words == ["up"]
     assert Given(kubeconfig).is_up()
@@ -86,9 +88,9 @@ def test_somebodys_cluster_stays_as_it_is(told, monkeypatch, tmp_path):
 
 def test_two_runs_do_not_share_a_cluster_that_the_first_would_take_down_under_the_second(told):
     with (
-        lifetime.held("unit-x"),
-        pytest.raises(NodeFailure, match="another run uses cluster unit-x; wait for its end, or end it"),
-        lifetime.held("unit-x"),
+        lifetime.held(NAME),
+        pytest.raises(NodeFailure, match="another run uses cluster unit-.*; wait for its end, or end it"),
+        lifetime.held(NAME),
     ):
         raise AssertionError("not reached")
     assert told.words == ["down", "up", "down"]
