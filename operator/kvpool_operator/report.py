@@ -55,7 +55,7 @@ async def report(
     """Events, then the status where it differs from before. Raises ClusterError if the status is not written.
 
     In this order a transition is told at least once: whoever is killed before the status stands sees the transition
-    again, and its Event, which has the same words, counts one more. What was done to engines and children cannot be seen
+    again, and its Event, in the same words, counts one more. What was done to engines and children cannot be seen
     again: it is told at most once. An Event that the API server does not take is not told again either.
     """
     is_new = not before.conditions

@@ -18,3 +18,19 @@ def test_of_one_second_the_last_that_comes_counts():
     assert (latest(told) or {})["reason"] == "Pulling"
     assert latest([]) is None
     assert latest([{"reason": "Odd"}]) == {"reason": "Odd"}
+
+
+def mount(at, message, reason="FailedMount"):
+    return {"reason": reason, "message": message, "lastTimestamp": f"2026-01-01T00:00:{at:02}Z"}
+
+
+TIMED_OUT = "Unable to attach or mount volumes: unmounted volumes=[model], unattached volumes=[]: timed out waiting"
+MISSING = 'MountVolume.SetUp failed for volume "model" : configmap "chat" not found'
+
+
+def test_a_mount_that_fails_is_told_by_its_cause_while_the_kubelet_takes_turns_between_cause_and_complaint():
+    cause, complaint = mount(1, MISSING), mount(2, TIMED_OUT)
+    assert latest([cause, complaint]) == latest([cause]) == cause
+    assert latest([complaint]) == complaint
+    assert latest([mount(1, "else", "Scheduled"), complaint]) == complaint
+    assert latest([cause, complaint, mount(3, "else", "Pulled")])["message"] == "else"
