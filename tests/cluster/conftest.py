@@ -1,13 +1,17 @@
 """The cluster that KUBECONFIG names, and images for it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from control_planes import new_namespace, pool_plane
 from kubectl import Kubectl, from_environment, own_namespace
-from kvnode import cluster, images
+from kvnode import cluster as clusters
+from kvnode import images
+from kvnode.control_plane import Running
 from kvnode.node import Node
 from kvnode.signals import unwinding
+from kvpool_operator.cluster.kube import KubeCluster, connect
 from pools_in_cluster import installed, load_images
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +42,7 @@ def python_image(admin: Kubectl) -> str:
     """An image with Python and nothing else, built here."""
     tag = "localhost/kvpool/python:dev"
     archive = images.build(HERE / "python.Dockerfile", tag)
-    cluster.named(admin.kubeconfig).load(archive)
+    clusters.named(admin.kubeconfig).load(archive)
     return tag
 
 
@@ -51,9 +55,30 @@ def operator_in_cluster(admin: Kubectl, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A control plane that knows InferencePools, for all tests that leave it as it runs; others bring one of their own.
+
+    The name may be given to another one in a file: `namespace` and `cluster` are there then.
+    """
+    with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(plane: Running) -> str:
+    return new_namespace(plane)
+
+
+@pytest.fixture
+async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
+    async with connect(plane.kubeconfig) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
 def own_node(admin: Kubectl) -> Node:
     """Ours, with root's rights over it; tests of what only such a node shows are skipped elsewhere."""
-    found = cluster.named(admin.kubeconfig)
+    found = clusters.named(admin.kubeconfig)
     if not found.entry:
         pytest.skip("the cluster that KUBECONFIG names is no node of our own")
     return Node(admin.kubeconfig.parent.name)

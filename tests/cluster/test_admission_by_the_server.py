@@ -1,11 +1,10 @@
 """A real API server holds pools to the rules of the CRD, in the words and at the fields that the rules name."""
 
 import json
-from collections.abc import Iterator
 from urllib.error import HTTPError
 
 import pytest
-from control_planes import kubectl_of, pool_plane
+from control_planes import kubectl_of
 from kubectl import Kubectl, Refused
 from kvnode.api import Api
 from kvnode.control_plane import Running
@@ -15,12 +14,6 @@ from rule_examples import EXAMPLES, Example, engine, pool, source
 POOLS = "inferencepools.kvpool.dev"
 DRY_RUN = "/apis/kvpool.dev/v1alpha1/namespaces/default/inferencepools?dryRun=All&fieldValidation=Strict"
 BOTH_ZERO = "maxSurge and maxUnavailable may not both be 0, or no engine could ever be replaced: raise one of them"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

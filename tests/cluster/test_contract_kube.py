@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from cluster_contract import ClusterContract, Forget, config_map, gone, never_scheduled_pod, pool, ref
-from control_planes import NAMESPACES, forget_versions_before, kubectl_of, new_namespace, pool_plane, restart_api_server
+from control_planes import NAMESPACES, forget_versions_before, kubectl_of, pool_plane, restart_api_server
 from eventually import eventually
 from kubernetes.aio.config import incluster_config
 from kvnode.api import Api
@@ -32,17 +32,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
         yield running
     gc.collect()  # what is left of such connections is found here, and not in the test of somebody else
-
-
-@pytest.fixture
-def namespace(plane: Running) -> str:
-    return new_namespace(plane)
-
-
-@pytest.fixture
-async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
-    async with connect(plane.kubeconfig) as connected:
-        yield connected
 
 
 class TestKubeCluster(ClusterContract):

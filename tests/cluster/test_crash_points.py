@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from control_planes import new_namespace, pool_plane
 from eventually import eventually
 from kvnode.control_plane import Running
 from kvpool_operator.build.names import template_hash
-from kvpool_operator.cluster.kube import KubeCluster, connect
+from kvpool_operator.cluster.kube import KubeCluster
 from kvpool_operator.loop import Deps, reconcile
 from kvpool_operator.manifests import name_of
 from kvpool_operator.observe import pool_of
@@ -62,12 +62,6 @@ STORIES = (
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running, played_node(running):
         yield running
-
-
-@pytest.fixture
-async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
-    async with connect(plane.kubeconfig) as connected:
-        yield connected
 
 
 async def operate(world: PlayedWorld, mortal: MortalCluster) -> None:

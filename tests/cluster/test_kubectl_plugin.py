@@ -5,39 +5,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import pytest
-from control_planes import NAMESPACES, new_namespace, pool_plane
+from control_planes import NAMESPACES
 from engine_pods import engine_pod
 from kubectl import from_environment
 from kvnode import control_plane
 from kvnode.api import Api
 from kvnode.control_plane import Running
 from kvpool_api.labels import engine_selector, router_selector
-from kvpool_operator.cluster.kube import KubeCluster, connect
+from kvpool_operator.cluster.kube import KubeCluster
 
 POOL = {"apiVersion": "kvpool.dev/v1alpha1", "kind": "InferencePool"}
 POD = {"apiVersion": "v1", "kind": "Pod"}
 NOW = "2026-01-01T00:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
-        yield running
-
-
-@pytest.fixture
-def namespace(plane: Running) -> str:
-    return new_namespace(plane)
-
-
-@pytest.fixture
-async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
-    async with connect(plane.kubeconfig) as connected:
-        yield connected
 
 
 async def ready_pool(cluster: KubeCluster, namespace: str) -> None:

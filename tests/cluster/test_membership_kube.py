@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import certifi
 import pytest
-from control_planes import NAMESPACES, new_namespace, pool_plane, restart_api_server
+from control_planes import NAMESPACES, pool_plane, restart_api_server
 from engine_pods import engine_pod
 from eventually import eventually
 from kvnode.api import Api
@@ -40,11 +40,6 @@ STARTED_S = 60.0
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
         yield running
-
-
-@pytest.fixture
-def namespace(plane: Running) -> str:
-    return new_namespace(plane)
 
 
 @pytest.fixture(autouse=True)

@@ -5,18 +5,18 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from control_planes import install_crd, new_namespace, pool_plane, wait_until, written_since
+from control_planes import install_crd, pool_plane, wait_until, written_since
 from eventually import eventually as within
 from kvnode.api import Api
 from kvnode.control_plane import Running
 from kvpool_api.conditions import ConditionType
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.kube import KubeCluster, connect
+from kvpool_operator.cluster.kube import KubeCluster
 from kvpool_operator.cluster.seam import Kind, Manifest, NotFound, Ref
 from kvpool_operator.manifests import is_terminating, name_of, rfc3339, uid_of
 from operator_process import OperatorProcess, operator_process
@@ -40,17 +40,6 @@ ENGINES = {**OURS, "kvpool.dev/role": "engine"}
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
         yield running
-
-
-@pytest.fixture
-async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
-    async with connect(plane.kubeconfig) as connected:
-        yield connected
-
-
-@pytest.fixture
-def namespace(plane: Running) -> str:
-    return new_namespace(plane)
 
 
 @pytest.fixture

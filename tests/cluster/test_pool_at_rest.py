@@ -1,12 +1,12 @@
 """A pool at rest writes nothing: what the operator builds and what an API server makes of it say the same."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from control_planes import new_namespace, pool_plane, written_since
+from control_planes import written_since
 from eventually import eventually
 from kvnode.control_plane import Running
 from kvpool_api.conditions import Condition
@@ -15,7 +15,7 @@ from kvpool_api.status import InferencePoolStatus
 from kvpool_operator.build.children import children
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.kube import KubeCluster, connect
+from kvpool_operator.cluster.kube import KubeCluster
 from kvpool_operator.cluster.kube.paths import ref_of
 from kvpool_operator.cluster.seam import Manifest, Ref
 from kvpool_operator.loop import Deps, reconcile
@@ -66,23 +66,6 @@ def example_pools() -> Iterator[Any]:
         for manifest in yaml.safe_load_all(path.read_text()):
             if manifest and manifest["kind"] == "InferencePool":
                 yield pytest.param(manifest["spec"], id=path.stem)
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with pool_plane(tmp_path_factory.mktemp("plane") / "state") as running:
-        yield running
-
-
-@pytest.fixture
-def namespace(plane: Running) -> str:
-    return new_namespace(plane)
-
-
-@pytest.fixture
-async def cluster(plane: Running) -> AsyncIterator[KubeCluster]:
-    async with connect(plane.kubeconfig) as connected:
-        yield connected
 
 
 async def user_applies(cluster: KubeCluster, namespace: str, spec: Manifest) -> Manifest:
