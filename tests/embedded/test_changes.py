@@ -88,6 +88,30 @@ async def test_scaling_up_adds_an_engine_that_is_used(pool):
     assert broken(said) == []
 
 
+async def test_a_paused_pool_serves_with_what_it_has_until_it_may_go_on(pool):
+    before = await pool.engines()
+    changed = version(3, replicas=1)
+    changed["spec"]["paused"] = True
+
+    async def why():
+        (view,) = await pool.local.views()
+        return view.why
+
+    async def held():
+        return (await why()).startswith("Paused: ")
+
+    async def as_asked():
+        return await why() == ""
+
+    await pool.apply(changed)
+    await eventually(held)
+    assert await pool.engines() == before
+    assert broken([await pool.stream(ids(9, 64), 4)]) == []
+    await pool.apply(version(2))
+    await eventually(as_asked)
+    assert await pool.engines() == before
+
+
 async def test_malformed_events_are_skipped_and_counted_and_the_rest_of_the_batch_is_kept(pool):
     (pod, *_) = await pool.engines()
     publisher = EventPublisher()
