@@ -16,7 +16,7 @@ def catches(process: subprocess.Popen[bytes], number: int) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("package", ["kvpool_operator", "kvpool_sim"])
+@pytest.mark.parametrize("package", ["kvpool_operator", "kvpool_router", "kvpool_sim"])
 def test_a_process_that_is_told_to_end_while_it_still_starts_does(package):
     process = subprocess.Popen(
         [sys.executable, "-m", package], stderr=subprocess.PIPE, env={"PATH": os.environ["PATH"]}

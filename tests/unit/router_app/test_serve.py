@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from engine_pods import engine_pod, write_pods
 from eventually import eventually
-from kvpool_router.__main__ import main
 from kvpool_router.app import run_router
+from kvpool_router.command import main
 from kvpool_router.serve import Server, listen, serve_until_told
 from kvpool_router.settings import Address, SettingsError
 from router_world import PODS_FILE, settings_for

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said_in_one_line_with_the_mend(load, changes, words):
 def test_a_router_carries_no_client_of_kubernetes():
     """Which would be half its memory again, and double its start."""
     program = (
-        "import sys, kvpool_router.__main__; print([name for name in sys.modules if name.startswith('kubernetes')])"
+        "import sys, kvpool_router.command; print([name for name in sys.modules if name.startswith('kubernetes')])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
