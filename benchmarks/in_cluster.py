@@ -16,12 +16,11 @@ from kvnode import cluster as clusters  # noqa: E402
 from kvnode import lifetime, own_images  # noqa: E402
 from kvnode.failure import NodeFailure  # noqa: E402
 from kvnode.signals import unwinding  # noqa: E402
-from pools_in_cluster import POOLS, SIMULATED, conditions, engines, installed, pool, wait_until_ready  # noqa: E402
+from pools_in_cluster import POOLS, conditions, engines, installed, pool, simulated, wait_until_ready  # noqa: E402
 from streams import Streams, streaming  # noqa: E402
 
 __all__ = [
     "POOLS",
-    "SIMULATED",
     "Kubectl",
     "Streams",
     "conditions",
@@ -30,6 +29,7 @@ __all__ = [
     "options",
     "own_namespace",
     "pool",
+    "simulated",
     "streaming",
     "until",
     "wait_until_ready",

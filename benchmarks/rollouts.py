@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from benchmarks.in_cluster import (
     POOLS,
-    SIMULATED,
     Kubectl,
     Streams,
     conditions,
@@ -25,6 +24,7 @@ from benchmarks.in_cluster import (
     options,
     own_namespace,
     pool,
+    simulated,
     streaming,
     until,
     wait_until_ready,
@@ -99,7 +99,7 @@ def measured(kubectl: Kubectl, size: Size) -> dict[str, float]:
 
 
 def asks(kubectl: Kubectl, replicas: int, turn: int) -> None:
-    engine = {"image": SIMULATED, "args": [*SPEED, "--max-num-seqs", str(256 + turn)]}
+    engine = {"image": simulated(), "args": [*SPEED, "--max-num-seqs", str(256 + turn)]}
     kubectl.apply(pool("qwen", replicas=replicas, engine=engine))
 
 

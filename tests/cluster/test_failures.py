@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kubectl import Kubectl, own_namespace, until
-from pools_in_cluster import POOLS, SIMULATED, Client, conditions, pool, wait_until_ready
+from pools_in_cluster import POOLS, Client, conditions, pool, simulated, wait_until_ready
 
 NO_ROUTER = {"image": "localhost/kvpool/pause:1", "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}}}
 """Fifteen routers that start at once would be most of what a small node does here; these pools get no request."""
@@ -84,7 +84,7 @@ FAILURES = {
         r"{pod}: not ready within 10 s and ended for that, (not restarted yet|restarted .*);"
         r" raise spec.engine.startupTimeoutSeconds, or keep weights near \(spec.model.cache\) .*",
         {
-            "engine": {"image": SIMULATED, "startupTimeoutSeconds": 10},
+            "engine": {"image": simulated(), "startupTimeoutSeconds": 10},
             "drain": LEAVES_AT_ONCE,
             "podTemplate": engine("import signal; signal.sigwait([signal.SIGTERM])"),
         },

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from install_manifests import NAMESPACE, ROOT
 from kubectl import Kubectl, Refused, own_namespace, until
-from pools_in_cluster import MODEL, POOLS, SIMULATED, SMALL_ROUTER, Client, conditions, engines, pool, wait_until_ready
+from pools_in_cluster import MODEL, POOLS, SMALL_ROUTER, Client, conditions, engines, pool, simulated, wait_until_ready
 
 LLAMA, OTHER = "meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-8B"
 PROMPTS = [f"{'You answer in one word. ' * 60} Question {number % 4}." for number in range(24)]
@@ -176,7 +176,7 @@ def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
     """
     told: dict[str, Any] = yaml.safe_load(example.read_text())
     spec = told["spec"]
-    spec["engine"] = {**spec.get("engine", {}), "image": SIMULATED}
+    spec["engine"] = {**spec.get("engine", {}), "image": simulated()}
     spec["router"] = {**spec.get("router", {}), **SMALL_ROUTER}
     spec["model"].pop("source", None)
     del spec["resources"]

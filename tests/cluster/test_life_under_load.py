@@ -10,7 +10,7 @@ from install_manifests import NAMESPACE
 from kubectl import Kubectl, Refused, own_namespace, until
 from kvnode import faults
 from kvnode.node import Node
-from pools_in_cluster import POOLS, SIMULATED, conditions, engines, pool, wait_until_ready
+from pools_in_cluster import POOLS, conditions, engines, pool, simulated, wait_until_ready
 from streams import Streams, streaming
 
 DRAINING = "kvpool.dev/draining"
@@ -34,7 +34,7 @@ def asks(kubectl: Kubectl, **spec: object) -> None:
 
 
 def changed(**spec: object) -> dict:
-    engine = {"image": SIMULATED, **SLOW, **cast(dict[str, object], spec.pop("engine", {}))}
+    engine = {"image": simulated(), **SLOW, **cast(dict[str, object], spec.pop("engine", {}))}
     return pool("qwen", replicas=2, engine=engine, **spec)
 
 

@@ -11,13 +11,16 @@ from typing import Any
 from install_manifests import NAMESPACE, ROOT
 from kubectl import Kubectl, until
 from kvnode import cluster, own_images
-from kvnode.own_images import REGISTRY, TAG
 
-SIMULATED = f"{REGISTRY}/kvpool/engine-sim:{TAG}"
 MODEL = "Qwen/Qwen3-32B"
 POOLS = "inferencepools.kvpool.dev"
 SMALL_ROUTER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
 """What a router asks for by default, two cores hold three times."""
+
+
+def simulated() -> str:
+    """The image of the simulated engine."""
+    return own_images.named("engine-sim")
 
 
 def load_images(kubeconfig: Path) -> None:
@@ -55,7 +58,7 @@ def own_overlay(folder: Path) -> Path:
     (folder / "kvpool").symlink_to(ROOT)
     overlay = folder / "mine"
     overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{REGISTRY}/", TAG))
+    (overlay / "kustomization.yaml").write_text(overlay_of_the_guide(f"{own_images.registry()}/", own_images.tag()))
     return overlay
 
 
@@ -87,7 +90,7 @@ def overlay_of_the_guide(registry: str, tag: str) -> str:
 
 def pool(name: str, served: str = MODEL, **spec: object) -> dict[str, Any]:
     """An InferencePool of simulated engines, with a router that leaves room for others on a small node."""
-    usual = {"model": {"name": served}, "engine": {"image": SIMULATED}, "router": SMALL_ROUTER}
+    usual = {"model": {"name": served}, "engine": {"image": simulated()}, "router": SMALL_ROUTER}
     kind = {"apiVersion": "kvpool.dev/v1alpha1", "kind": "InferencePool"}
     return {**kind, "metadata": {"name": name}, "spec": usual | spec}
 
@@ -135,7 +138,11 @@ class Client:
     name: str = "client"
 
     def start(self) -> None:
-        container = {"name": "client", "image": SIMULATED, "command": ["python", "-c", "import time; time.sleep(3600)"]}
+        container = {
+            "name": "client",
+            "image": simulated(),
+            "command": ["python", "-c", "import time; time.sleep(3600)"],
+        }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
         self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec})
         self.kubectl("wait", "--for=condition=Ready", f"pod/{self.name}", "--timeout=60s", timeout_s=70)

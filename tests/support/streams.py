@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubectl import Kubectl, Refused, until
-from pools_in_cluster import MODEL, SIMULATED
+from pools_in_cluster import MODEL, simulated
 
 PROGRAM = r"""
 import asyncio, json, os, sys, time
@@ -83,7 +83,7 @@ class Streams:
     def start(self) -> None:
         """Returns when all of them have had their first byte at some one moment."""
         command = ["python", "-c", PROGRAM, self.url, MODEL, str(self.count), str(self.tokens)]
-        container = {"name": "streams", "image": SIMULATED, "command": command}
+        container = {"name": "streams", "image": simulated(), "command": command}
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "restartPolicy": "Never"}
         self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": spec})
         self.kubectl("wait", "--for=condition=Ready", f"pod/{self.name}", "--timeout=60s", timeout_s=70)

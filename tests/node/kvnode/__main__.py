@@ -30,9 +30,10 @@ def tell_how_to_use(cluster: Cluster) -> None:
 
 
 def load_own_images(cluster: Cluster) -> None:
-    for archive in own_images.archives():
+    archives = own_images.archives()
+    for archive in archives:
         cluster.load(archive)
-    say("loaded: " + ", ".join(own_images.names()))
+    say(f"{'loaded' if archives else 'pulled from the registry'}: {', '.join(own_images.names())}")
 
 
 def name_of_a_node(text: str) -> str:

@@ -53,8 +53,9 @@ class Given:
 
     def load(self, archive: Path) -> None:
         raise NodeFailure(
-            f"{archive.name} cannot be loaded into a cluster of somebody else's; push it to a registry that it"
-            " pulls from, or unset KUBECONFIG"
+            f"{archive.name} cannot be loaded into a cluster of somebody else's; push kvpool's images to a registry"
+            " that it pulls from (make images REGISTRY=registry.example/team) and say"
+            " KVPOOL_REGISTRY=registry.example/team, or unset KUBECONFIG"
         )
 
 

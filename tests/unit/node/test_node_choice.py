@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from kvnode import __main__ as command
-from kvnode import build, cgroups, cluster, machine
+from kvnode import build, cgroups, cluster, machine, own_images
 from kvnode.cluster import Given, Kind, Own
 from kvnode.failure import NodeFailure
 from kvnode.node import STATES, Node
@@ -43,8 +43,23 @@ def test_somebodys_cluster_is_neither_stopped_nor_given_images(tmp_path):
     given.up()
     given.down()
     assert given.kubeconfig.exists()
-    with pytest.raises(NodeFailure, match="push it to a registry"):
+    with pytest.raises(NodeFailure, match=r"make images REGISTRY=.* KVPOOL_REGISTRY="):
         given.load(tmp_path / "x.tar")
+
+
+def test_a_registry_that_is_named_has_the_images_and_nothing_is_built_or_loaded(monkeypatch, tmp_path, capsys):
+    assert own_images.named("engine-sim") == "localhost/kvpool/engine-sim:dev"
+    monkeypatch.setenv("KVPOOL_REGISTRY", "registry.example/team/")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    (tmp_path / "config").touch()
+    command.main(["images"])
+    version = own_images.tag()
+    assert version[0].isdigit()
+    assert capsys.readouterr().out.split(": ", 1)[1].split(", ") == [
+        f"registry.example/team/kvpool/engine-sim:{version}",
+        f"registry.example/team/kvpool/operator:{version}",
+        f"registry.example/team/kvpool/router:{version}\n",
+    ]
 
 
 def test_docker_counts_only_with_kind_beside_it(monkeypatch, tmp_path):

@@ -89,7 +89,7 @@ def test_somebodys_cluster_stays_as_it_is(told, monkeypatch, tmp_path):
 def test_two_runs_do_not_share_a_cluster_that_the_first_would_take_down_under_the_second(told):
     with (
         lifetime.held(NAME),
-        pytest.raises(NodeFailure, match="another run uses cluster unit-.*; wait for its end, or end it"),
+        pytest.raises(NodeFailure, match=r"another run uses cluster unit-.*; wait for its end, or end it"),
         lifetime.held(NAME),
     ):
         raise AssertionError("not reached")
