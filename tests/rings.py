@@ -39,7 +39,13 @@ MORE_CONTROL_PLANES = (
     "test_kubectl_plugin.py",
     "test_pool_at_rest.py",
 )
-ON_ANOTHER_NODE = ("test_node.py", "test_port_forward.py", "test_life_under_load.py", "test_own_node.py")
+ON_ANOTHER_NODE = (
+    "test_node.py",
+    "test_port_forward.py",
+    "test_plugin_with_routers.py",
+    "test_life_under_load.py",
+    "test_own_node.py",
+)
 """In this order: an API server that was away leaves DNS behind the times for a while."""
 JUDGE = "test_z_rights.py"
 sys.path[:0] = [str(ROOT / "tests" / "vllm"), str(ROOT / "tests" / "node")]
