@@ -26,7 +26,7 @@ _WAITING_CAUSES = {
     "InvalidImageName": "mend the image's name",
     "CreateContainerConfigError": "make the Secret or ConfigMap that is named, or name another",
     "CreateContainerError": "",
-    "RunContainerError": "",
+    "RunContainerError": "check the image, and the command where spec.podTemplate sets one",
 }
 _PULL_FAILED = frozenset({"ErrImagePull", "RegistryUnavailable", "SignatureValidationFailed"})
 """Kubelets say one of these for a moment and ImagePullBackOff for the minutes between two pulls: it is one trouble."""
@@ -68,6 +68,8 @@ def _never_started(engine: Engine) -> Reason | None:
     ended, limit_s = _last_end(status), _startup_limit_s(engine.pod)
     began, over = seconds(ended.get("startedAt")), seconds(ended.get("finishedAt"))
     if engine.routable or status.get("ready") is True or not limit_s or began is None or over is None:
+        return None
+    if ended.get("reason") in _NEVER_RAN:  # by its times it would have run since 1970
         return None
     if over - began < limit_s:
         return None

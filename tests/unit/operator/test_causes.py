@@ -178,6 +178,15 @@ def test_an_engine_that_did_not_start_in_time_is_not_blamed_for_its_exit_code():
     assert why_unwell(unprobed).code == "CrashLoop"
 
 
+def test_a_program_that_is_not_there_is_no_engine_that_was_too_slow():
+    never = {"reason": "StartError", "exitCode": 128, "message": 'exec: "vllm": not found', "finishedAt": rfc3339(T0)}
+    last = {"terminated": {**never, "startedAt": "1970-01-01T00:00:00Z"}}
+    held = {"waiting": {"reason": "CrashLoopBackOff"}}
+    found = why_unwell(engine(containerStatuses=[{"name": "engine", "ready": False, "state": held, "lastState": last}]))
+    assert found.code == "RunContainerError"
+    assert 'exec: "vllm": not found; check the image, and the command' in found.message
+
+
 def test_a_lost_node_is_named():
     lost = replace(engine(), lost_contact=True)
     lost.pod["spec"]["nodeName"] = "gpu-7"
