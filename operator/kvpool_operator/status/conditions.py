@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from kvpool_api.labels import ROUTER_CONTAINER, router_name
+from kvpool_api.manifest import at
 from kvpool_api.wire import EventState, WorkerState
 
 from kvpool_operator.manifests import rfc3339
@@ -96,7 +97,7 @@ def _router_ready(seen: Observed) -> Verdict:
     mute = [router for router in seen.routers if router.running and router.silent and _was(seen, router)]
     if ready:
         return _true("RoutersReady", "; ".join([told, *map(_silence, mute[:1])]))
-    why = next((found for router in seen.routers if (found := cause(router.pod, ROUTER_CONTAINER))), None)
+    why = next(_troubled(seen), None)
     if why is not None:
         return _false(because(why.code, f"{told}; {why.message}"))
     if mute:
@@ -110,6 +111,17 @@ def _router_ready(seen: Observed) -> Verdict:
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
+
+
+def _troubled(seen: Observed) -> Iterator[Reason]:
+    """What keeps router Pods from coming up. Others may serve: then it is a rollout of routers that is stuck.
+
+    Pods that have ended (evicted ones stay to be looked at) are no trouble: their Deployment has made others.
+    """
+    for router in seen.routers:
+        ended = at(router.pod, ("status", "phase")) in ("Failed", "Succeeded")
+        if not (router.ready or router.terminating or ended) and (found := cause(router.pod, ROUTER_CONTAINER)):
+            yield found
 
 
 def _was(seen: Observed, router: Router) -> bool:
@@ -205,6 +217,8 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
         return Verdict("True", silence)
     if found[ConditionType.KV_EVENTS_FLOWING].status == "False":
         return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
+    if (stuck := next(_troubled(seen), None)) is not None:
+        return Verdict("True", stuck)
     return _false(because("AsAsked", "nothing is amiss"))
 
 

@@ -326,6 +326,20 @@ UNPULLED = replace(
 )
 
 
+def test_a_new_router_that_cannot_come_degrades_a_pool_whose_old_one_serves():
+    seen = whole()
+    found = conditions(replace(seen, routers=(*seen.routers, UNPULLED)))
+    assert found[ConditionType.READY].status == found[ConditionType.ROUTER_READY].status == "True"
+    degraded = found[ConditionType.DEGRADED]
+    assert (degraded.status, degraded.reason) == ("True", "ImagePullBackOff")
+    assert degraded.message == conditions(replace(seen, routers=(UNPULLED,)))[ConditionType.DEGRADED].message.replace(
+        "0 of 1 routers are ready; ", ""
+    )
+    evicted = {**UNPULLED.pod, "status": {**UNPULLED.pod["status"], "phase": "Failed"}}
+    for past in (replace(UNPULLED, terminating=True), replace(UNPULLED, pod=evicted)):
+        assert conditions(replace(seen, routers=(*seen.routers, past)))[ConditionType.DEGRADED].status == "False"
+
+
 @pytest.mark.parametrize(
     ("engines", "asked_router", "reason"),
     [
