@@ -57,7 +57,7 @@ class Forwarding:
 
     def _next(self, tries: Tries) -> Worker:
         deps = self._deps
-        pool = eligible(deps.roster.accepting(), tries.failed, deps.breaker, deps.clock())
+        pool = eligible(deps.roster.accepting(), tries.given_up, deps.breaker, deps.clock())
         pool = deps.engines.liveness.answering(pool)
         if not pool:
             raise no_worker(tries.failed)

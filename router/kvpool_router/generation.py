@@ -152,7 +152,7 @@ class Generation:
     def _pool(self, job: _Job, now: float) -> Sequence[Worker]:
         deps = self._deps
         tried = job.tries.failed
-        pool = deps.engines.liveness.answering(eligible(deps.roster.accepting(), tried, deps.breaker, now))
+        pool = deps.engines.liveness.answering(eligible(deps.roster.accepting(), job.tries.given_up, deps.breaker, now))
         if job.request.previous_response_id is not None:
             owner = self._owners.owner(job.request.previous_response_id)
             pool = [each for each in pool if each.id == owner]

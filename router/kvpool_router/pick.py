@@ -47,12 +47,12 @@ NOTHING = Holding(0, 0, 0)
 
 
 def eligible(
-    accepting: Sequence[Worker], tried: Collection[WorkerId], breaker: Breaker, now: float
+    accepting: Sequence[Worker], given_up: Collection[WorkerId], breaker: Breaker, now: float
 ) -> Sequence[Worker]:
-    """Workers that may take a request now: not yet tried for it, and believed to answer."""
-    if not tried and breaker.all_closed:
+    """Workers that may take a request now: not given up for it, and believed to answer."""
+    if not given_up and breaker.all_closed:
         return accepting
-    return [each for each in accepting if each.id not in tried and breaker.admits(each.id, now)]
+    return [each for each in accepting if each.id not in given_up and breaker.admits(each.id, now)]
 
 
 def holdings(matches: Sequence[Mapping[WorkerId, HeldTokens]]) -> Mapping[WorkerId, HeldTokens]:

@@ -17,10 +17,15 @@ class Tries:
     """Workers that failed one request before its first byte. One that was not even reached is no reason to stop."""
 
     failed: dict[WorkerId, str] = field(default_factory=dict)
+    """Why, in words."""
+    given_up: set[WorkerId] = field(default_factory=set)
+    """Not to be asked again. One that was silent may: on a busy machine all are for a moment, one after the other."""
     reached: int = 0
 
     def add(self, worker: WorkerId, failure: EngineFailed) -> None:
         self.failed[worker] = str(failure)
+        if not failure.silent:
+            self.given_up.add(worker)
         self.reached += failure.reached
 
     @property

@@ -68,6 +68,22 @@ async def test_an_engine_that_answers_again_is_used_again() -> None:
         assert len(one.seen) == len(other.seen) == 1
 
 
+async def test_engines_that_are_silent_one_after_the_other_leave_a_request_to_the_one_that_answers_again() -> None:
+    gate = asyncio.Event()
+    one, other = TinyEngine(streams(gate=gate)), TinyEngine(streams(gate=gate))
+    async with one, other, door([one, other]) as world:
+        held = [asyncio.create_task(world.post("/v1/completions", prompt())) for _ in range(2)]
+        await until(lambda: len(one.seen) + len(other.seen) == 2)
+        miss(world, one)
+        await until(lambda: len(other.seen) == 2)
+        world.deps.engines.liveness.answered(one.url)
+        before = len(one.seen)
+        miss(world, other)
+        await until(lambda: len(one.seen) == before + 2)
+        gate.set()
+        assert [(await each)[0] for each in held] == [200, 200]
+
+
 async def test_where_no_engine_answers_all_are_used_as_before_until_they_are_dead() -> None:
     gate = asyncio.Event()
     slow = TinyEngine(streams(gate=gate))
