@@ -34,6 +34,7 @@ _PULL_PREFIX = re.compile(r'^(?:Back-off pulling image "[^"]*": \w+: )?(?:rpc er
 _PASSING_WORDS = re.compile(r"\S+:\d+->(?=\S+:\d+)|\b(?<!sha256:)[0-9a-f]{64}\b")
 """A connection's own port and a container's id: others with each try, and no help."""
 _NEVER_RAN = frozenset({"StartError", "ContainerCannotRun"})
+_NO_LOG = _NEVER_RAN | {"OOMKilled"}
 _RESTARTS = ("not restarted yet", "restarted once", "restarted twice")
 _OFTEN = "restarted more than twice"
 """A number that grows would be a write of status and news for nobody; `kubectl get pods` has it."""
@@ -93,7 +94,7 @@ def engine_log_is_needed(pod: Manifest) -> bool:
     for status in container_statuses(pod):
         if status.get("name") == ENGINE_CONTAINER and status.get("ready") is not True:
             ended = _last_end(status)
-            by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") != "OOMKilled"
+            by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") not in _NO_LOG
             return by_itself and not holds_root_cause(as_text(ended.get("message")))
     return False
 

@@ -178,6 +178,7 @@ async def crashed(**ended):
         ({"exitCode": 1, "message": "ValueError: told already"}, ""),
         ({"exitCode": 137, "message": ECHO}, ""),
         ({"exitCode": 1, "reason": "OOMKilled"}, ""),
+        ({"exitCode": 128, "reason": "StartError"}, ""),
         ({"exitCode": 0}, LONG_LOG.strip()),
     ],
 )
