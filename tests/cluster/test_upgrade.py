@@ -73,7 +73,8 @@ def world(left_behind: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Ite
         own_namespace(admin) as elsewhere,
     ):
         release = Release(admin.kubeconfig, home.namespace, tmp_path_factory.mktemp("helm"))
-        values = {"image.registry": "localhost", "image.tag": "dev", "watchNamespaces": f"{{{watched.namespace}}}"}
+        images = {"image.registry": own_images.registry(), "image.tag": own_images.tag()}
+        values = {**images, "watchNamespaces": f"{{{watched.namespace}}}"}
         release.install(*(f"--set={name}={value}" for name, value in values.items()))
         try:
             watched.apply(pool("qwen", replicas=1))

@@ -10,6 +10,8 @@ from pathlib import Path
 from kvnode.failure import NodeFailure
 
 NEEDED = ("cpu", "memory", "pids")
+PASSED_ON = (*NEEDED, "cpuset", "hugetlb")
+"""A kubelet wants each of these for its Pods that the machine has; the others may well be held by somebody else."""
 PLACE = Path("/sys/fs/cgroup")
 """Where kubelet and runc look, whatever else is mounted elsewhere: version 2 there decides for version 2."""
 LEAF = "kvpool-others"
@@ -72,7 +74,7 @@ def _enable(folder: Path) -> None:
     if lacking:
         raise NodeFailure(f"cgroup v2 at {folder} lacks the controllers {', '.join(lacking)}; {MEND}")
     try:
-        _pass_on(folder, there, _written)
+        _pass_on(folder, [name for name in there if name in PASSED_ON], _written)
     except OSError as error:
         raise NodeFailure(f"cgroup v2 at {folder} does not pass its controllers on ({error}); {MEND}") from None
 

@@ -51,7 +51,7 @@ def test_a_cgroup_of_version_2_is_made_below_a_root_that_passes_its_controllers_
         (folder / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     cgroups.create(Hierarchies(2, (tmp_path,)), "kvpool-x")
     for folder in (tmp_path, tmp_path / "kvpool-x"):
-        assert (folder / "cgroup.subtree_control").read_text() == "+cpuset +cpu +io +memory +pids"
+        assert (folder / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +pids"
 
 
 class ContainersRoot:
