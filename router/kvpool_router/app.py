@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import zmq.asyncio
@@ -39,8 +40,9 @@ from kvpool_router.serve import Server, serve_until_told
 from kvpool_router.settings import Settings
 from kvpool_router.state import StateReport
 from kvpool_router.tasks import stop
-from kvpool_router.tokens.choose import choose_tokenizer
+from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
 from kvpool_router.tokens.engine_impl import EngineTokenizer
+from kvpool_router.tokens.hub import model_hub
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Roster, Worker
 
@@ -71,9 +73,10 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session())
         parts = await stack.enter_async_context(_parts(settings.config, session))
-        tokenizer = LoadingTokenizer(EngineTokenizer(session, parts.ready_url, "the model's own is being loaded"))
-        chosen = choose_tokenizer(settings.tokenizer, session, parts.ready_url)
-        await stack.enter_async_context(_running(tokenizer.settle(chosen)))
+        engines = partial(EngineTokenizer, session, parts.ready_url)
+        tokenizer = LoadingTokenizer(engines("the model's own is being loaded"))
+        chosen = choose_tokenizer(settings.tokenizer, engines, model_hub(), pauses_s(random.SystemRandom()))
+        await stack.enter_async_context(_running(tokenizer.follow(chosen)))
         following = await stack.enter_async_context(_running(_follow(settings.membership, parts)))
         yield _router(settings, parts, tokenizer, following)
 

@@ -1,17 +1,21 @@
-"""The tokenizer while its files are still being loaded or fetched: requests are served from the first second on."""
+"""The tokenizer while better ones are still to come: requests are served from the first second on."""
 
-from collections.abc import Awaitable
+import logging
+from collections.abc import AsyncIterator
 
 from kvpool_router.requests.prompts import Prompt, TokenIds
 from kvpool_router.tokens.protocol import Tokenizer
 
+LOG = logging.getLogger(__name__)
+
 
 class LoadingTokenizer:
-    """Uses `meanwhile` until `settle` has brought the real one."""
+    """Uses `meanwhile`, then each one that `follow` brings, from that moment on."""
 
     def __init__(self, meanwhile: Tokenizer) -> None:
         self._current = meanwhile
         self.settled = False
+        """What can be had without asking anyone is known; a better one may yet come."""
 
     @property
     def description(self) -> str:
@@ -21,6 +25,7 @@ class LoadingTokenizer:
         """See `Tokenizer.encode`."""
         return await self._current.encode(prompt)
 
-    async def settle(self, chosen: Awaitable[Tokenizer]) -> None:
-        self._current = await chosen
-        self.settled = True
+    async def follow(self, chosen: AsyncIterator[Tokenizer]) -> None:
+        async for self._current in chosen:
+            self.settled = True
+            LOG.info("The tokenizer %s.", self.description)

@@ -6,9 +6,9 @@ from kvpool_router.workers import Roster, Worker
 
 
 class Readiness:
-    """Not ready until the pool's workers are known, their events replayed and the tokenizer loaded.
+    """Not ready until the pool's workers are known, their events replayed and the tokenizer on disk loaded, if any.
 
-    The last two are waited for no longer than `sync_timeout_s`.
+    The last two are waited for no longer than `sync_timeout_s`; a hub is not waited for: engines tokenize meanwhile.
 
     Once ready it stays so until it stops: a worker that comes late, or an event plane in trouble, refuses no traffic.
     Without engines too: clients are better told by a 503 with its reason than by a Service that nobody listens behind.

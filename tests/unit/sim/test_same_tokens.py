@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kvpool_router.events.wire import decode
 from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.requests.peek import peek
+from kvpool_router.tokens.engine_impl import EngineTokenizer
 from kvpool_router.tokens.hf_impl import load
 from kvpool_router.workers import WorkerId
 from kvpool_sim import tokenizer_path
@@ -101,6 +103,20 @@ def test_router_and_engine_read_the_same_tokens(tokenizer, name):
     path, body = BODIES[name]
     body = {"model": "tiny", **body}
     assert engines_tokens(path, body) == routers_tokens(tokenizer, path, body)
+
+
+async def test_a_router_that_changes_from_asking_its_engine_to_the_models_files_goes_on_with_the_same_ids(tokenizer):
+    bodies = [(path, {"model": "tiny", **body}) for path, body in BODIES.values()]
+    prompts = [peek(path, json.dumps(body).encode()).prompts[0] for path, body in bodies]
+    async with sim_engine(*ALL_FLAGS, *CALLS_TOOLS) as engine:
+        changing = LoadingTokenizer(EngineTokenizer(engine.http, lambda: engine.url, "the hub is being asked"))
+        asked = [await changing.encode(prompt) for prompt in prompts]
+
+        async def files():
+            yield tokenizer
+
+        await changing.follow(files())
+    assert [await changing.encode(prompt) for prompt in prompts] == asked
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)

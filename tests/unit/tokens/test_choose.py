@@ -1,83 +1,131 @@
-"""The model's files where they can be had, else the engines; which it became is said in one line."""
+"""The model's files where they can be had, else the engines until they can; which it is now is said in one line."""
 
+import itertools
 import json
 from array import array
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 
 import aiohttp
 import pytest
 from kvpool_api.wire import TokenizerConfig
+from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, TextPrompt, TokenPrompt
-from kvpool_router.tokens import choose
-from kvpool_router.tokens.choose import choose_tokenizer, hub_folder
+from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
 from kvpool_router.tokens.engine_impl import EngineTokenizer
+from kvpool_router.tokens.hub import Hub, NotHeld
 from kvpool_router.tokens.ids_impl import IdsTokenizer
 from kvpool_router.tokens.protocol import Tokenizer, Untokenizable
 from tiny_engine import TinyEngine, answers
 from tiny_tokenizer import write_model_folder
 
 
-async def chosen(config: TokenizerConfig, **further: object) -> Tokenizer:
-    async with aiohttp.ClientSession() as session:
-        return await choose_tokenizer(config, session, lambda: None, **further)  # type: ignore[arg-type]
+class PlayedHub:
+    """A hub that fails `failures` times with words of their own, and has its files from then on."""
+
+    def __init__(self, folder: Path | None = None, failures: tuple[str, ...] = (), *, offline: bool = False) -> None:
+        self.folder = folder
+        self.failures = iter(failures)
+        self.asked: list[tuple[str, str | None]] = []
+        self.hub = Hub(self.cached, self.fetched, offline)
+
+    def cached(self, name: str, revision: str | None) -> Path:
+        raise NotHeld("nothing is cached")
+
+    def fetched(self, name: str, revision: str | None) -> Path:
+        self.asked.append((name, revision))
+        for why in self.failures:
+            raise NotHeld(why)
+        assert self.folder is not None
+        return self.folder
 
 
-async def test_a_configured_folder_comes_first(tmp_path: Path) -> None:
+def choices(config: TokenizerConfig, hub: Hub, pauses: Iterator[float] | None = None) -> AsyncIterator[Tokenizer]:
+    return choose_tokenizer(config, IdsTokenizer, hub, pauses or itertools.repeat(0.0))
+
+
+async def described(config: TokenizerConfig, hub: Hub) -> list[str]:
+    return [each.description async for each in choices(config, hub)]
+
+
+NAMED = TokenizerConfig(hub_name="org/model", hub_revision="main")
+
+
+async def test_a_configured_folder_comes_first_and_is_all(tmp_path: Path) -> None:
+    folder, hub = write_model_folder(tmp_path), PlayedHub()
+    found = await described(TokenizerConfig(path=str(folder), hub_name="org/model"), hub.hub)
+    assert (found, hub.asked) == ([f"in process, from {folder}"], [])
+
+
+async def test_the_hubs_cache_on_disk_comes_next_and_nobody_is_asked(tmp_path: Path) -> None:
+    folder, away = write_model_folder(tmp_path), PlayedHub()
+    found = await described(NAMED, Hub(lambda name, revision: folder, away.fetched, offline=False))
+    assert (found, away.asked) == ([f"in process, from {folder}"], [])
+
+
+async def test_engines_tokenize_until_the_hub_has_answered(tmp_path: Path) -> None:
     folder = write_model_folder(tmp_path)
-    found = await chosen(TokenizerConfig(path=str(folder), hub_name="org/model"))
-    assert found.description == f"in process, from {folder}"
-
-
-async def test_the_hub_comes_next(tmp_path: Path) -> None:
-    folder = write_model_folder(tmp_path)
-    asked: list[tuple[str, str | None]] = []
-
-    def fetch(name: str, revision: str | None) -> Path:
-        asked.append((name, revision))
-        return folder
-
-    found = await chosen(TokenizerConfig(hub_name="org/model", hub_revision="main"), fetch=fetch)
-    assert found.description == f"in process, from {folder}"
-    assert asked == [("org/model", "main")]
+    hub = PlayedHub(folder, ("no network", "no network", "429"))
+    assert await described(NAMED, hub.hub) == [
+        "token ids only: nothing is cached; the hub is being asked",
+        "token ids only: no network; the hub is asked again now and then",
+        "token ids only: 429; the hub is asked again now and then",
+        f"in process, from {folder}",
+    ]
+    assert hub.asked == [("org/model", "main")] * 4
 
 
 @pytest.mark.parametrize(
     ("config", "why"),
     [
         (TokenizerConfig(), "neither a folder nor a name"),
-        (TokenizerConfig(path="/nowhere"), "holds no tokenizer.json"),
-        (TokenizerConfig(hub_name="org/model"), "no network"),
+        (TokenizerConfig(path="/nowhere", hub_name="org/model"), "holds no tokenizer.json"),
+        (NAMED, "nothing is cached, and HF_HUB_OFFLINE is set"),
     ],
 )
-async def test_without_files_an_engine_is_asked_and_the_reason_told(config: TokenizerConfig, why: str) -> None:
-    def fetch(name: str, revision: str | None) -> Path:
-        raise OSError("no network")
-
-    found = await chosen(config, fetch=fetch)
-    assert "asks an engine's /tokenize" in found.description
-    assert why in found.description
+async def test_where_no_hub_will_answer_engines_are_asked_for_good_and_the_reason_told(
+    config: TokenizerConfig, why: str
+) -> None:
+    hub = PlayedHub(offline=True)
+    (found,) = await described(config, hub.hub)
+    assert why in found
+    assert hub.asked == []
 
 
 async def test_a_broken_chat_template_leaves_the_engine_to_be_asked(tmp_path: Path) -> None:
-    found = await chosen(TokenizerConfig(path=str(write_model_folder(tmp_path, "{% for %}"))))
-    assert "TemplateSyntaxError" in found.description
+    folder = write_model_folder(tmp_path, "{% for %}")
+    (found,) = await described(TokenizerConfig(path=str(folder)), PlayedHub().hub)
+    assert "TemplateSyntaxError" in found
+    *_, last = await described(NAMED, PlayedHub(folder).hub)
+    assert "TemplateSyntaxError" in last
 
 
-def test_the_hubs_cache_is_read_before_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_model_folder(tmp_path)
-    online: list[str] = []
+def test_the_hub_is_asked_ever_less_often_and_by_each_router_at_its_own_time() -> None:
+    first, second = (list(itertools.islice(pauses_s(Random(seed)), 12)) for seed in (1, 2))
+    assert first != second
+    assert all(2**n / 2 <= pause <= 2**n for n, pause in enumerate(first[:8]))
+    assert 150 <= min(first[-2:]) <= max(first[-2:]) <= 300
 
-    def download(name: str, file: str, *, revision: str | None, local_files_only: bool = False) -> str:
-        if local_files_only and not (folder / file).exists():
-            raise choose.LocalEntryNotFoundError("not cached")
-        if not local_files_only:
-            online.append(file)
-            raise OSError("offline")
-        return str(folder / file)
 
-    monkeypatch.setattr(choose, "hf_hub_download", download)
-    assert hub_folder("org/model", None) == folder
-    assert online == ["chat_template.jinja", "special_tokens_map.json"]
+async def test_a_loading_tokenizer_is_settled_by_what_is_at_hand_and_takes_each_better_one(
+    tmp_path: Path,
+) -> None:
+    tokenizer = LoadingTokenizer(IdsTokenizer("starting"))
+    settled: list[tuple[bool, str]] = []
+    chosen = choices(NAMED, PlayedHub(write_model_folder(tmp_path)).hub)
+
+    async def watched() -> AsyncIterator[Tokenizer]:
+        async for each in chosen:
+            settled.append((tokenizer.settled, tokenizer.description))
+            yield each
+
+    await tokenizer.follow(watched())
+    assert settled == [
+        (False, "token ids only: starting"),
+        (True, "token ids only: nothing is cached; the hub is being asked"),
+    ]
+    assert "in process" in tokenizer.description
 
 
 async def test_an_engine_tokenizes_text_and_chats_with_the_same_words() -> None:
