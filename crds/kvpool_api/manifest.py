@@ -1,10 +1,12 @@
 """JSON objects as Kubernetes speaks them, and how to look into them without guessing their type."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 from pydantic import JsonValue
 
 Manifest = dict[str, JsonValue]
+Json = TypeVar("Json", bound=JsonValue)
 
 
 def as_map(value: JsonValue) -> Manifest:
@@ -22,12 +24,16 @@ def as_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else ""
 
 
-def copied(value: JsonValue) -> JsonValue:
+def copied(value: Json) -> Json:
     """A deep copy (a fifth of the time of copy.deepcopy, which must expect more than JSON)."""
+    return cast(Json, _copied(value))
+
+
+def _copied(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
-        return {key: copied(each) for key, each in value.items()}
+        return {key: _copied(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [copied(each) for each in value]
+        return [_copied(each) for each in value]
     return value
 
 

@@ -23,11 +23,12 @@ from kvpool_operator.cluster.local.history import Selection
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.local.kubelet import Kubelet
 from kvpool_operator.cluster.local.launch import Node
-from kvpool_operator.cluster.local.manifests import has_labels, mapping, number, ref_of, sequence, text, uid_of
+from kvpool_operator.cluster.local.manifests import has_labels, mapping, number, ref_of, sequence, text
 from kvpool_operator.cluster.local.members import MemberFiles
 from kvpool_operator.cluster.local.run_dir import RunDir
 from kvpool_operator.cluster.local.store import Admit, Store, rfc3339
 from kvpool_operator.cluster.seam import Change, Kind, Listing, Manifest, NotFound, Ref, Unavailable
+from kvpool_operator.manifests import uid_of
 
 LOG = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from pydantic import JsonValue
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local.errors import StartFault
 from kvpool_operator.cluster.local.images import Program
-from kvpool_operator.cluster.local.manifests import mapping, metadata, name_of, namespace_of, sequence, text
+from kvpool_operator.cluster.local.manifests import mapping, metadata, namespace_of, sequence, text
 from kvpool_operator.cluster.local.volumes import Mounts, Read, contents
 from kvpool_operator.cluster.seam import Manifest, NotFound, Ref
+from kvpool_operator.manifests import name_of
 
 REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 EVENTS_OPTION = "--kv-events-config"

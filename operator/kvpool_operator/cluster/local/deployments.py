@@ -8,23 +8,22 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from kvpool_api.manifest import copied
+
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local.manifests import (
-    copied,
-    is_terminating,
     mapping,
     metadata,
-    name_of,
     namespace_of,
     number,
     owner_uids,
     ref_of,
     sequence,
     text,
-    uid_of,
 )
 from kvpool_operator.cluster.local.store import Store
 from kvpool_operator.cluster.seam import Manifest
+from kvpool_operator.manifests import is_terminating, name_of, uid_of
 
 FIELD_MANAGER = "kvpool-local-deployments"
 TEMPLATE_HASH = "pod-template-hash"

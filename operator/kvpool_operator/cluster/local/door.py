@@ -16,18 +16,10 @@ from kvpool_operator.cluster.local.addresses import is_free
 from kvpool_operator.cluster.local.errors import UnknownImage
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.local.kubelet import ADDRESS
-from kvpool_operator.cluster.local.manifests import (
-    labels_of,
-    mapping,
-    metadata,
-    namespace_of,
-    number,
-    sequence,
-    text,
-    uid_of,
-)
+from kvpool_operator.cluster.local.manifests import labels_of, mapping, metadata, namespace_of, number, sequence, text
 from kvpool_operator.cluster.local.members import PoolName
 from kvpool_operator.cluster.seam import Manifest
+from kvpool_operator.manifests import uid_of
 
 DOOR_ADDRESS = "127.0.0.1"
 

@@ -10,20 +10,11 @@ from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local.container import Container
 from kvpool_operator.cluster.local.container_status import ContainerStatus, pod_status
 from kvpool_operator.cluster.local.launch import FIELD_MANAGER, Node, launch
-from kvpool_operator.cluster.local.manifests import (
-    is_terminating,
-    mapping,
-    name_of,
-    namespace_of,
-    number,
-    ref_of,
-    sequence,
-    text,
-    uid_of,
-)
+from kvpool_operator.cluster.local.manifests import mapping, namespace_of, number, ref_of, sequence, text
 from kvpool_operator.cluster.local.store import DEFAULT_POD_GRACE_S
 from kvpool_operator.cluster.local.volumes import discard
 from kvpool_operator.cluster.seam import Conflict, Manifest, NotFound
+from kvpool_operator.manifests import is_terminating, name_of, uid_of
 
 ADDRESS = "kvpool.dev/local-address"
 """Annotation on a Pod: the address that it must have, instead of one of its own."""

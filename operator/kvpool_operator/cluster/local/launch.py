@@ -13,13 +13,14 @@ from kvpool_operator.cluster.local.command_line import EventSockets
 from kvpool_operator.cluster.local.container import Launched
 from kvpool_operator.cluster.local.errors import StartFault, UnknownImage
 from kvpool_operator.cluster.local.images import ImageTable, Program
-from kvpool_operator.cluster.local.manifests import mapping, name_of, namespace_of, number, sequence, text, uid_of
+from kvpool_operator.cluster.local.manifests import mapping, namespace_of, number, sequence, text
 from kvpool_operator.cluster.local.probes import probes_of
 from kvpool_operator.cluster.local.process import Command, Process
 from kvpool_operator.cluster.local.run_dir import RunDir
 from kvpool_operator.cluster.local.store import Store
 from kvpool_operator.cluster.local.volumes import mounts_of, provided
 from kvpool_operator.cluster.seam import Manifest, NotFound
+from kvpool_operator.manifests import name_of, uid_of
 
 FIELD_MANAGER = "kvpool-local-kubelet"
 

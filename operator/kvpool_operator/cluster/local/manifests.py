@@ -1,8 +1,7 @@
-"""Reading manifests, which come as untyped JSON: a typed answer, or Refused with the place."""
+"""What the local cluster reads beyond `kvpool_operator.manifests`: fields by key with a default, or Refused."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
 
 from pydantic import JsonValue
 
@@ -10,7 +9,6 @@ from kvpool_operator.cluster.seam import KINDS, Manifest, Ref, Refused
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
-T = TypeVar("T", bound=JsonValue)
 Readable = JsonValue | Mapping[str, JsonValue]
 
 
@@ -40,14 +38,6 @@ def metadata(manifest: Manifest) -> Mapping[str, JsonValue]:
     return mapping(manifest, "metadata")
 
 
-def name_of(manifest: Manifest) -> str:
-    return text(manifest["metadata"], "name")
-
-
-def uid_of(manifest: Manifest) -> str:
-    return text(manifest["metadata"], "uid")
-
-
 def namespace_of(manifest: Manifest) -> str:
     return text(manifest["metadata"], "namespace", "default")
 
@@ -59,10 +49,6 @@ def labels_of(manifest: Manifest) -> Mapping[str, JsonValue]:
 def has_labels(manifest: Manifest, wanted: Mapping[str, JsonValue]) -> bool:
     held = labels_of(manifest)
     return all(held.get(label) == value for label, value in wanted.items())
-
-
-def is_terminating(manifest: Manifest) -> bool:
-    return "deletionTimestamp" in metadata(manifest)
 
 
 def owner_uids(manifest: Manifest) -> Iterator[str]:
@@ -81,16 +67,3 @@ def ref_of(manifest: Manifest) -> Ref:
             "letters, digits, '-' or '.', and starts and ends with a letter or digit"
         )
     return Ref(kind, text(manifest.get("metadata"), "namespace", "default"), name)
-
-
-def copied(value: T) -> T:
-    """A deep copy of JSON; several times faster than copy.deepcopy, which keeps track of shared references."""
-    return _copied(value)  # type: ignore[return-value]
-
-
-def _copied(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {key: _copied(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_copied(child) for child in value]
-    return value

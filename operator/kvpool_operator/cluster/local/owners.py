@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
-from kvpool_operator.cluster.local.manifests import is_terminating, owner_uids, uid_of
+from kvpool_operator.cluster.local.manifests import owner_uids
 from kvpool_operator.cluster.seam import Manifest
+from kvpool_operator.manifests import is_terminating, uid_of
 
 
 def orphans(objects: Collection[Manifest]) -> list[Manifest]:

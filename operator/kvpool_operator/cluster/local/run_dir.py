@@ -9,8 +9,9 @@ from typing import IO
 
 from kvpool_operator.cluster.local.errors import RunDirUnusable
 from kvpool_operator.cluster.local.leftovers import sweep
-from kvpool_operator.cluster.local.manifests import name_of, namespace_of, uid_of
+from kvpool_operator.cluster.local.manifests import namespace_of
 from kvpool_operator.cluster.seam import Manifest
+from kvpool_operator.manifests import name_of, uid_of
 
 LONGEST_SOCKET_PATH = 90
 

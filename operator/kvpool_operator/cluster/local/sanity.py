@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pydantic import JsonValue
 
 from kvpool_operator.cluster import seam
-from kvpool_operator.cluster.local.manifests import mapping, name_of, sequence, text
+from kvpool_operator.cluster.local.manifests import mapping, sequence, text
 from kvpool_operator.cluster.seam import Manifest, Refused
+from kvpool_operator.manifests import name_of
 
 Check = Callable[[Manifest, Manifest | None], str | None]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from kvpool_api.manifest import copied
 from pydantic import JsonValue
 
 from kvpool_operator.cluster import seam
@@ -13,7 +14,7 @@ from kvpool_operator.cluster.event_times import latest
 from kvpool_operator.cluster.local import server_side_apply
 from kvpool_operator.cluster.local.field_tree import Branch, fields_v1, folded, unfolded
 from kvpool_operator.cluster.local.history import History, Record, Selection, seen_by
-from kvpool_operator.cluster.local.manifests import copied, has_labels, mapping, metadata, number, ref_of, sequence
+from kvpool_operator.cluster.local.manifests import has_labels, mapping, metadata, number, ref_of, sequence
 from kvpool_operator.cluster.local.merge_rules import rules_for
 from kvpool_operator.cluster.local.sanity import normalized, refuse_unsound
 from kvpool_operator.cluster.local.server_side_apply import Owner, Owners
