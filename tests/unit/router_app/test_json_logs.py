@@ -3,6 +3,7 @@ import json
 import logging
 import re
 
+import huggingface_hub.utils.logging  # noqa: F401 - what it sets up at its import is what is to be undone
 import pytest
 from kvpool_router.json_logs import log_as_json
 from kvpool_router.workers import WorkerId
@@ -10,13 +11,14 @@ from kvpool_router.workers import WorkerId
 
 @pytest.fixture
 def lines():
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
+    loggers = [logging.getLogger(name) for name in (None, "uvicorn", "huggingface_hub", "httpx2")]
+    before = [(each, list(each.handlers), each.level) for each in loggers]
     stream = io.StringIO()
     log_as_json("qwen", stream)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
-    root.setLevel(level)
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 def test_a_line_has_time_level_logger_message_pool_and_what_the_record_knows(lines):
@@ -45,3 +47,11 @@ def test_an_error_brings_its_traceback_on_the_same_line(lines):
 def test_debug_is_not_written(lines):
     logging.getLogger("kvpool.x").debug("detail")
     assert lines() == []
+
+
+def test_the_hubs_client_writes_no_plain_text_beside_the_lines(lines, capfd):
+    hub = logging.getLogger("huggingface_hub.utils._http")
+    hub.warning("Retrying in 1s [Retry 1/5].")
+    hub.error("broken")
+    assert [line["message"] for line in lines()] == ["broken"]
+    assert capfd.readouterr().err == ""
