@@ -53,7 +53,7 @@ def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def kvpool_in_cluster() -> Iterator[Kubectl]:
     """kubectl for a cluster that has this checkout's images and operator; what was started is ended.
 
-    Ends the program with the reason where there can be none.
+    Ends the program with the reason where there can be none, or where it was told to end.
     """
     try:
         with unwinding():
@@ -66,3 +66,5 @@ def kvpool_in_cluster() -> Iterator[Kubectl]:
                 yield kubectl
     except NodeFailure as failure:
         sys.exit(str(failure))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was started for it is ended")
