@@ -1,23 +1,30 @@
 """The admin port: what the router knows, for the operator, for `kvpool` and for people."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Query
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from kvpool_api.wire import Decisions, RouterState
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from kvpool_router.decisions import DecisionLog
+from kvpool_router.requests.refusal import Dialect, Refusal
 
 MOST_DECISIONS = 10_000
 
 
 def build_admin(state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: str) -> FastAPI:
-    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts."""
+    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts.
+
+    Errors have the shape of the http port's: `{"error": {"message", "type", "param", "code"}}`.
+    """
     app = FastAPI(
         title="kvpool router",
         summary="Who is in the pool, how far its cache map can be trusted, and why requests went where they went.",
         redoc_url=None,
+        exception_handlers={AnyHTTPException: _refused, RequestValidationError: _misasked},
     )
     guarded = [Depends(_guard(token))]
 
@@ -32,6 +39,23 @@ def build_admin(state: Callable[[], RouterState], decisions: DecisionLog, router
         return Decisions(router=router, decisions=decisions.latest(limit))
 
     return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AnyHTTPException)  # noqa: S101 - registered for nothing else
+    return _told(Refusal(error.status_code, error.detail), error.headers or {})
+
+
+async def _misasked(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return _told(Refusal(400, f"{name}: {first['msg']}; /docs says what each path takes.", param=name), {})
+
+
+def _told(refusal: Refusal, headers: Mapping[str, str]) -> Response:
+    body = refusal.body(Dialect.OPENAI)
+    return Response(body, refusal.status, headers, media_type="application/json")
 
 
 def _guard(token: str) -> Callable[[str | None, str | None], None]:

@@ -18,6 +18,7 @@ class Dialect(Enum):
 
 _OPENAI_TYPES = {
     400: "BadRequestError",
+    401: "AuthenticationError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
     405: "MethodNotAllowedError",

@@ -140,10 +140,28 @@ async def test_the_admin_port_wants_its_token(router):
     for headers in ({}, {"X-Kvpool-Token": "guess"}, {"Authorization": f"Basic {TOKEN}"}):
         async with router.client.get(f"{router.admin}/state", headers=headers) as answer:
             assert answer.status == 401
-            assert "Secret <pool>-admin" in (await answer.json())["detail"]
+            error = (await answer.json())["error"]
+            assert (error["type"], error["code"]) == ("AuthenticationError", 401)
+            assert "Secret <pool>-admin" in error["message"]
+            assert answer.headers["www-authenticate"] == "Bearer"
     for path in ("/docs", "/openapi.json"):
         async with router.client.get(router.admin + path) as answer:
             assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind", "param"),
+    [
+        ("GET", "/nothing", 404, "NotFoundError", None),
+        ("POST", "/state", 405, "MethodNotAllowedError", None),
+        ("GET", "/decisions?limit=0", 400, "BadRequestError", "limit"),
+    ],
+)
+async def test_the_admin_port_refuses_in_the_shape_of_the_http_port(router, method, path, status, kind, param):
+    async with router.client.request(method, router.admin + path, headers={"X-Kvpool-Token": TOKEN}) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["type"], error["code"], error["param"]) == (status, kind, status, param)
+    assert error["message"]
 
 
 async def test_metrics_show_requests_and_workers_and_forget_workers_that_are_gone(router, publisher, engine):
