@@ -1,6 +1,7 @@
 """kvpool in a real cluster for a benchmark's length: the one that KUBECONFIG names, or a node started for it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def kvpool_in_cluster() -> Iterator[Kubectl]:
             for archive in archives:
                 cluster.load(archive)
             kubectl = Kubectl(program("kubectl"), cluster.kubeconfig, entry=cluster.entry)
-            with installed(kubectl, Path(folder)):
+            with installed(kubectl, Path(folder), stays=not os.environ.get("KUBECONFIG")):
                 yield kubectl
     except NodeFailure as failure:
         sys.exit(str(failure))

@@ -1,8 +1,8 @@
 """Does a client notice when engines leave? Streams in flight over scale-ins and rollouts of a pool in a real cluster.
 
 `python -m benchmarks.rollouts [--quick] [--json]`. Full: 200 streams in flight over 20 scale-ins and 3 rollouts; quick:
-40 over 2 and 1, which takes longer than 45 s where the node has to be started first. kvpool is installed as its guide
-says, with the images of this checkout, into the cluster that KUBECONFIG names, or into a node started for it.
+40 over one of each, of which about half is the start of node, pool and streams. kvpool is installed as its guide says,
+with the images of this checkout, into the cluster that KUBECONFIG names, or into a node started for it.
 
 A stream is 30 tokens of a simulated engine, some 7 s; a new one follows each that has ended. Failed is every answer but
 200 with all of its tokens and `[DONE]`: refused, broken off, an error event, a connection that could not be had.
@@ -42,7 +42,7 @@ class Size:
     rollouts: int
 
 
-FULL, QUICK = Size(200, 20, 3), Size(40, 2, 1)
+FULL, QUICK = Size(200, 20, 3), Size(40, 1, 1)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Seen:
 
 def main() -> None:
     parser = argparse.ArgumentParser("benchmarks.rollouts", description="Does a client notice when engines leave?")
-    parser.add_argument("--quick", action="store_true", help="40 streams, 2 scale-ins, 1 rollout")
+    parser.add_argument("--quick", action="store_true", help="40 streams, 1 scale-in, 1 rollout")
     given = options(parser)
     with kvpool_in_cluster() as kubectl:
         found = measured(kubectl, QUICK if given.quick else FULL)

@@ -30,15 +30,19 @@ def load_images(kubeconfig: Path) -> None:
 
 
 @contextmanager
-def installed(kubectl: Kubectl, folder: Path) -> Iterator[None]:
-    """The operator serves in the block, installed by the overlay that the guide shows; then nothing of it is left."""
+def installed(kubectl: Kubectl, folder: Path, *, stays: bool = False) -> Iterator[None]:
+    """The operator serves in the block, installed by the overlay that the guide shows; then nothing of it is left.
+
+    `stays`: the whole cluster goes next, so nothing need be taken out of it.
+    """
     overlay = own_overlay(folder)
     install(kubectl, overlay)
     try:
         until(lambda: _operator_serves(kubectl), within_s=90, otherwise=lambda: _operators_pods(kubectl))
         yield
     finally:
-        uninstall(kubectl, overlay)
+        if not stays:
+            uninstall(kubectl, overlay)
 
 
 @contextmanager
