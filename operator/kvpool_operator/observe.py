@@ -61,12 +61,13 @@ async def observe(
     """
     pool = pool_of(await cluster.get(ref))
     name, namespace = pool.metadata.name, pool.metadata.namespace
-    engine_pods, router_pods, owned, token = await asyncio.gather(
+    engine_pods, router_pods, owned, secret = await asyncio.gather(
         cluster.list(seam.POD, namespace=namespace, labels=labels.engine_selector(name)),
         cluster.list(seam.POD, namespace=namespace, labels=labels.router_selector(name)),
         _children(cluster, pool, settings, known),
-        _token(cluster, pool),
+        _get(cluster, Ref(seam.SECRET, namespace, labels.admin_secret_name(name))),
     )
+    token = _token(secret)
     ours = [pod for pod in engine_pods.items if not _is_of_another(pod, pool.metadata.uid)]
     engines = await asyncio.gather(*(_with_words(cluster, namespace, engine_of(pod)) for pod in ours))
     alive = [pod for pod in router_pods.items if not has_ended(pod)]
@@ -76,12 +77,13 @@ async def observe(
         routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token) for pod in alive))),
         children=owned,
         token=token,
+        secret_is_anothers=secret is not None and _is_of_another(secret, pool.metadata.uid),
     )
 
 
-def _is_of_another(pod: Manifest, pool_uid: str) -> bool:
-    """Its controller is somebody else, as with Pods of a deleted pool whose name is in use again."""
-    owners = map(as_map, as_list(at(pod, ("metadata", "ownerReferences"))))
+def _is_of_another(child: Manifest, pool_uid: str) -> bool:
+    """Its controller is somebody else, as with what is left of a deleted pool whose name is in use again."""
+    owners = map(as_map, as_list(at(child, ("metadata", "ownerReferences"))))
     return any(owner.get("controller") is True and owner.get("uid") != pool_uid for owner in owners)
 
 
@@ -213,9 +215,7 @@ async def _get(cluster: Cluster, ref: Ref) -> Manifest | None:
         return None
 
 
-async def _token(cluster: Cluster, pool: InferencePool) -> str | None:
-    name = labels.admin_secret_name(pool.metadata.name)
-    secret = await _get(cluster, Ref(seam.SECRET, pool.metadata.namespace, name))
+def _token(secret: Manifest | None) -> str | None:
     try:
         return base64.b64decode(as_text(at(secret, ("data", TOKEN_KEY))), validate=True).decode() or None
     except (binascii.Error, UnicodeDecodeError):

@@ -37,6 +37,9 @@ def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Itera
     if seen.token is None:
         secret = admin_secret(seen.pool, fresh_token)
         yield ApplyChild(secret, because("Created", f"Secret {name_of(secret)} was missing"))
+    elif seen.secret_is_anothers:  # routers know this token
+        secret = admin_secret(seen.pool, seen.token)
+        yield ApplyChild(secret, because("Updated", f"Secret {name_of(secret)} was a deleted pool's of this name"))
     for wanted in children(seen.pool, settings):
         kind, name = as_text(wanted["kind"]), name_of(wanted)
         live = seen.children.get((kind, name))

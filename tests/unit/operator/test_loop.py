@@ -461,3 +461,21 @@ async def test_a_child_that_goes_unheard_at_rest_comes_back_with_the_news_of_it(
     wake.set()
     await eventually(lambda: ("Service", "qwen", None) in cluster.writes)
     running.cancel()
+
+
+async def test_the_secret_of_a_deleted_pool_is_taken_over_with_its_token_before_it_is_collected():
+    cluster, ref, told = await serving_pool(replicas=1)
+    secret = Ref(seam.SECRET, "default", "qwen-admin")
+    left = cluster.store.get(secret)
+    cluster.store.delete(ref, uid=uid_of(cluster.pool()))
+    await cluster.user_applies(replicas=1)
+    owners = left["metadata"]["ownerReferences"]
+    meta = {key: left["metadata"][key] for key in ("name", "namespace", "labels")}
+    late = {**{key: left[key] for key in ("apiVersion", "kind", "type", "data")}, "metadata": meta}
+    late["metadata"]["ownerReferences"] = owners
+    cluster.store.apply(late, manager="kvpool-operator", force=True)
+    await reconcile(told, ref)
+    taken = cluster.store.get(secret)
+    assert [each["uid"] for each in taken["metadata"]["ownerReferences"]] == [uid_of(cluster.pool())]
+    assert taken["data"] == left["data"]
+    assert uid_of(cluster.pool()) != owners[0]["uid"]
