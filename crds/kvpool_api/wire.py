@@ -116,7 +116,7 @@ class RouterState(ApiModel):
     """Which implementation is in use and from where."""
     strategy: Strategy
     queue: int
-    """Requests that no worker has yet."""
+    """Requests that no worker has yet, since their prompts are still being tokenized."""
     window: WindowFacts
     workers: list[WorkerState]
 

@@ -98,14 +98,26 @@ class DecisionLog:
     kept: int = 1000
     _ring: deque[Record] = field(default_factory=deque)
     _slices: deque[_Slice] = field(default_factory=deque)
+    _unplaced: set[int] = field(default_factory=set)
+
+    @property
+    def unplaced(self) -> int:
+        """Requests that have begun and that no worker has yet: their prompts are being tokenized."""
+        return len(self._unplaced)
 
     def begin(self, record: Record) -> None:
+        self._unplaced.add(id(record))
         self._ring.append(record)
         if len(self._ring) > self.kept:
             self._ring.popleft()
 
+    def placed(self, record: Record) -> None:
+        """A worker has the request."""
+        self._unplaced.discard(id(record))
+
     def finish(self, record: Record, now: float) -> None:
         """Takes the outcome into the window. What the engine did not report counts on neither side of the hit rate."""
+        self._unplaced.discard(id(record))
         if not self._slices or now >= self._slices[-1].begun_at + _SLICE_S:
             self._expire(now)
             self._slices.append(_Slice(now))

@@ -147,6 +147,7 @@ class Generation:
         record.reason = record.reason if not job.tokens else choice.reason
         record.attempts += 1
         record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
+        deps.decisions.placed(record)
         return worker, ticket
 
     def _pool(self, job: _Job, now: float) -> Sequence[Worker]:

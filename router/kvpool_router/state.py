@@ -40,7 +40,7 @@ class StateReport:
             ready_reason=reason,
             tokenizer=self.tokenizer.description,
             strategy=self.decisions.strategy,
-            queue=0,
+            queue=self.decisions.unplaced,
             window=self.decisions.window(self.clock()),
             workers=[self.worker_state(worker) for worker in self.pool.roster.workers],
         )

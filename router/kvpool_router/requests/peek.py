@@ -32,7 +32,6 @@ class _Completion(Struct):
     prompt: str | list[Any] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = None
     n: int | None = None
     add_special_tokens: bool = True
     cache_salt: str | None = None
@@ -46,8 +45,6 @@ class _Chat(Struct):
     tools: Raw | UnsetType = UNSET
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
     n: int | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -66,7 +63,6 @@ class _Responses(Struct):
     instructions: str | None = None
     tools: list[Any] | None = None
     stream: bool | None = None
-    max_output_tokens: int | None = None
     previous_response_id: str | None = None
     reasoning: dict[str, Any] | None = None
     truncation: str | None = None
@@ -80,7 +76,6 @@ class _Messages(Struct):
     system: Any = None
     tools: list[Any] | None = None
     stream: bool | None = None
-    max_tokens: int | None = None
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -127,7 +122,6 @@ def _only_model(path: str, raw: bytes, why: str) -> InferenceRequest:
         stream=found.stream is not UNSET and decode_json(found.stream) is True,
         include_usage=True,  # its options could not be read, so nothing is taken out of its stream
         prompts=(OpaquePrompt(f"the engine has to judge it: {why}"),),
-        max_output_tokens=None,
         namespace=Namespace(None, None),
         raw=raw,
     )
@@ -141,7 +135,6 @@ def _peek_completion(path: str, raw: bytes) -> InferenceRequest:
         bool(body.stream),
         _asked(body.stream_options),
         _completion_prompts(body),
-        body.max_tokens,
         Namespace(None, body.cache_salt),
         raw,
         choices=body.n or 1,
@@ -150,14 +143,12 @@ def _peek_completion(path: str, raw: bytes) -> InferenceRequest:
 
 def _peek_chat(path: str, raw: bytes) -> InferenceRequest:
     body = _chat.decode(raw)
-    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return InferenceRequest(
         path,
         body.model,
         bool(body.stream),
         _asked(body.stream_options),
         (_chat_prompt(body),),
-        limit,
         Namespace(None, body.cache_salt),
         raw,
         choices=body.n or 1,
@@ -182,7 +173,6 @@ def _peek_responses(path: str, raw: bytes) -> InferenceRequest:
         bool(body.stream),
         True,
         (prompt,),
-        body.max_output_tokens,
         Namespace(None, body.cache_salt),
         raw,
         body.previous_response_id,
@@ -205,7 +195,6 @@ def _peek_messages(path: str, raw: bytes) -> InferenceRequest:
         bool(body.stream),
         True,
         (prompt,),
-        body.max_tokens,
         Namespace(None, body.cache_salt),
         raw,
     )

@@ -16,7 +16,6 @@ class InferenceRequest(NamedTuple):
     include_usage: bool
     """A stream reports its usage anyhow, and its client expects it: it asked, or its API always does."""
     prompts: tuple[Prompt, ...]
-    max_output_tokens: int | None
     namespace: Namespace
     raw: bytes
     previous_response_id: str | None = None

@@ -246,6 +246,33 @@ async def test_a_text_that_cannot_be_tokenized_is_placed_all_the_same_and_counte
     assert 'kvpool_router_untokenized_requests_total{path="/v1/completions"} 1.0' in text
 
 
+async def test_requests_whose_prompts_are_still_being_tokenized_are_the_routers_queue(router, publisher, engine):
+    tokenized = asyncio.Event()
+
+    async def respond(request: web.Request, body: bytes) -> web.Response:
+        if request.path == "/tokenize":
+            await tokenized.wait()
+            return web.json_response({"tokens": [1, 2]})
+        return web.json_response({"choices": []})
+
+    engine.respond = respond
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    sent = asyncio.create_task(
+        router.client.post(f"{router.front}/v1/completions", json={"model": "tiny", "prompt": "hello"})
+    )
+
+    async def queue() -> int:
+        return (await router.state()).queue
+
+    await eventually(lambda: any(seen.target == "/tokenize" for seen in engine.seen))
+    assert await queue() == 1
+    tokenized.set()
+    async with await sent as answer:
+        assert answer.status == 200
+    assert await queue() == 0
+
+
 async def test_a_late_worker_starts_approximate_and_gets_requests(router, engine):
     router.pods()
     await until_ready(router)
