@@ -70,7 +70,11 @@ def test_what_others_add_is_none_of_our_business():
 
 
 def test_what_the_api_server_writes_otherwise_is_no_difference():
-    asked = {"resources": {"limits": {"memory": "1024Mi", "cpu": "0.5", "nvidia.com/gpu": 1}}, "hostNetwork": False, "value": ""}
+    asked = {
+        "resources": {"limits": {"memory": "1024Mi", "cpu": "0.5", "nvidia.com/gpu": 1}},
+        "hostNetwork": False,
+        "value": "",
+    }
     kept = {"resources": {"limits": {"memory": "1Gi", "cpu": "500m", "nvidia.com/gpu": "1"}}}
     assert list(drift(asked, kept)) == []
     assert list(drift(asked, {"resources": {"limits": {"memory": "1Gi", "cpu": "501m"}}})) == [
