@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from control_planes import install_crd, pool_plane, wait_until, written_since
+from control_planes import install_crd, kubectl_of, new_namespace, pool_plane, wait_until, written_since
 from eventually import eventually as within
 from kvnode.api import Api
 from kvnode.control_plane import Running
@@ -220,6 +220,46 @@ async def test_a_deleted_pool_is_gone_at_once_and_all_it_owned_is_collected(oper
 
     await eventually(is_gone, within_s=60)
     await eventually(lambda: operator.sample("kvpool_operator_pools") == 0)
+
+
+async def test_a_pool_made_again_and_again_under_one_name_ends_with_children_of_its_own(
+    operator: OperatorProcess, pool: Pool
+):
+    """Each time while the one before is still being made, or collected; the collector may take its time."""
+    for pause_s in (0.3, 0.0, 1.0):
+        await pool.apply(replicas=1)
+        await asyncio.sleep(pause_s)
+        await pool.cluster.delete(pool.ref, uid=uid_of(await pool.get()))
+    await pool.apply(replicas=1)
+    owner = uid_of(await pool.get())
+
+    async def is_whole() -> bool:
+        found = [child for kind in (*CHILDREN, seam.SECRET) for child in await pool.of(kind) if is_of_a_pool(child)]
+        owners = {each["uid"] for child in found for each in child["metadata"]["ownerReferences"]}
+        return owners == {owner} and {kind.kind for kind in CHILDREN} <= {child["kind"] for child in found}
+
+    await eventually(is_whole)
+
+
+def is_of_a_pool(child: dict) -> bool:
+    owners = child["metadata"].get("ownerReferences", [])
+    return any(each["kind"] == "InferencePool" for each in owners)
+
+
+async def test_a_namespace_that_is_deleted_goes_with_its_pools_and_the_operator_complains_of_nothing_else(
+    plane: Running, cluster: KubeCluster, tmp_path: Path
+):
+    going, staying = Pool(cluster, new_namespace(plane)), Pool(cluster, new_namespace(plane))
+    with operator_process(plane.kubeconfig, tmp_path, going.namespace, staying.namespace) as operator:
+        for each in (going, staying):
+            await each.apply(replicas=1)
+            await eventually(each.is_reported)
+        kubectl_of(plane)("delete", "namespace", going.namespace, "--timeout=60s", timeout_s=70)
+        await eventually(lambda: operator.sample("kvpool_operator_pools") == 1)
+        await staying.apply(replicas=2)
+        await eventually(lambda: staying.has(2))
+        assert operator.health() == 200
+        assert '"level": "error"' not in operator.log.read_text()
 
 
 async def test_killed_at_work_it_goes_on_where_it_stood(operator: OperatorProcess, pool: Pool):
