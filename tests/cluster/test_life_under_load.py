@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 from install_manifests import NAMESPACE
-from kubectl import Kubectl, Refused, own_namespace, until
+from kubectl import OFTEN_S, Kubectl, Refused, own_namespace, until
 from kvnode import faults
 from kvnode.node import Node
 from pools_in_cluster import POOLS, conditions, engines, pool, simulated, wait_until_ready
@@ -92,7 +92,7 @@ def test_a_scale_in_and_a_rollout_cut_no_stream_and_say_what_changed(kubectl: Ku
         counts.add(len(alive(kubectl)))
         return is_as_asked(kubectl, 2) and not names(alive(kubectl)) & old
 
-    until(is_rolled, within_s=120, otherwise=lambda: conditions(kubectl, "qwen"))
+    until(is_rolled, within_s=120, otherwise=lambda: conditions(kubectl, "qwen"), every_s=OFTEN_S)
     assert counts <= {2, 3}, "maxSurge is 1, maxUnavailable 0"
     assert was_told(kubectl, "spec.engine.args")
     told = streams.end()
@@ -111,7 +111,7 @@ def test_a_rolling_replacement_without_surge_has_one_less_at_a_time_and_never_on
         most = max(most, len(alive(kubectl)))
         return is_as_asked(kubectl, 2) and not names(alive(kubectl)) & old
 
-    until(is_rolled, within_s=120, otherwise=lambda: conditions(kubectl, "qwen"))
+    until(is_rolled, within_s=120, otherwise=lambda: conditions(kubectl, "qwen"), every_s=OFTEN_S)
     assert most == 2
 
 
@@ -121,7 +121,7 @@ def test_an_engine_that_drains_is_called_back_when_demand_returns_and_is_the_sam
     before = {pod["metadata"]["uid"] for pod in alive(kubectl)}
     with streaming(kubectl, "http://qwen", count=8, tokens=150) as streams:
         kubectl("scale", POOLS, "qwen", "--replicas=1")
-        until(lambda: draining(kubectl), within_s=20)
+        until(lambda: draining(kubectl), within_s=20, every_s=OFTEN_S)
         kubectl("scale", POOLS, "qwen", "--replicas=2")
         until(lambda: not draining(kubectl) and was_told(kubectl, "demand has returned"), within_s=20)
         assert {pod["metadata"]["uid"] for pod in alive(kubectl)} == before
@@ -134,7 +134,7 @@ def test_an_engine_whose_requests_do_not_end_goes_at_the_deadline(kubectl: Kubec
     until(lambda: is_as_asked(kubectl, 2), within_s=120, otherwise=lambda: conditions(kubectl, "qwen"))
     with streaming(kubectl, "http://qwen", count=8, tokens=2000):
         kubectl("scale", POOLS, "qwen", "--replicas=1")
-        until(lambda: draining(kubectl), within_s=20)
+        until(lambda: draining(kubectl), within_s=20, every_s=OFTEN_S)
         begun = time.monotonic()
         until(lambda: len(alive(kubectl)) == 1, within_s=30)
         assert 2 < time.monotonic() - begun < 15

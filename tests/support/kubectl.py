@@ -76,9 +76,22 @@ def own_namespace(kubectl: Kubectl, labels: Mapping[str, str] | None = None) -> 
         kubectl("delete", "namespace", name, "--wait=false")
 
 
-def until(condition: Callable[[], object], *, within_s: float = 60, otherwise: Callable[[], object] = str) -> None:
-    """`otherwise` tells what there was instead, for the failure's text."""
-    end = time.monotonic() + within_s
+OFTEN_S = 0.1
+
+
+def until(
+    condition: Callable[[], object],
+    *,
+    within_s: float = 60,
+    otherwise: Callable[[], object] = str,
+    every_s: float = 0.5,
+) -> None:
+    """`otherwise` tells what there was instead, for the failure's text.
+
+    A look is a process, mostly: half of a core would be busy with looking ten times a second.
+    """
+    end, pause_s = time.monotonic() + within_s, min(OFTEN_S, every_s)
     while not condition():
         assert time.monotonic() < end, f"not within {within_s:.0f} s; {otherwise()}"
-        time.sleep(0.1)
+        time.sleep(pause_s)
+        pause_s = min(every_s, pause_s * 1.5)
