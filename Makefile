@@ -5,10 +5,10 @@ PY := $(VENV)/bin/python
 RING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench cluster cluster-down images generate lock tiny-model clean
+.PHONY: help demo test check bench cluster cluster-shell cluster-down images generate lock tiny-model clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 4 minutes)
 	$(PY) -m kvpool_cli.demo
@@ -25,16 +25,20 @@ bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a n
 	$(PY) -m benchmarks.cluster --quick --if-here
 	$(PY) -m benchmarks.rollouts --quick --if-here
 
-cluster: ## Start a Kubernetes cluster for trials and say how to use it (needs root, or docker and kind; builds it first)
-	$(KVNODE) up
+cluster: ## Start a Kubernetes cluster for trials and load kvpool's images (needs root, or docker and kind; builds it first)
+	@$(KVNODE) up
+
+cluster-shell: $(VENV)/runtime ## A shell in which kubectl, helm and kubectl kvpool reach it
+	@PATH="$(abspath $(VENV))/bin:$$PATH" $(KVNODE) shell
 
 cluster-down: ## Stop it; nothing of it is left
-	$(KVNODE) down
+	@$(KVNODE) down
 KVNODE = PYTHONPATH=tests/node $(PYTHON) -m kvnode
 
-images: ## Build the images; REGISTRY=registry.example/team pushes them there (docker, podman or buildah)
-	$(PYTHON) deploy/images/build.py --registry "$(REGISTRY)"
+images: ## Build the images; REGISTRY=registry.example/team pushes them there, BASE=IMAGE builds on another Python
+	$(PYTHON) deploy/images/build.py --registry "$(REGISTRY)" --base "$(BASE)"
 REGISTRY ?=
+BASE ?=
 
 generate: $(VENV)/dev ## Write what is generated from the API's models: crds/*.yaml, and the Helm chart's copies
 	$(PY) -m kvpool_api.crd > crds/inferencepools.yaml

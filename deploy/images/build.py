@@ -80,6 +80,23 @@ def build_words(image: str, name: str, base: str | None) -> list[str]:
     return ["build", *arguments, "--file", f"deploy/images/{image}/Dockerfile", "--tag", name, "."]
 
 
+def _build(tool: Tool, words: Sequence[str], base: str | None) -> None:
+    try:
+        tool.run(*words)
+    except BuildFailure as failure:
+        pulled = base or usual_base()
+        raise BuildFailure(
+            f"{failure}; if that is {pulled}, which could not be pulled: name a base image that can be, or is here"
+            " (Python 3.11 or newer, pip), by make images BASE=registry.example/python:3.11, or --base"
+        ) from None
+
+
+def usual_base() -> str:
+    """What the Dockerfiles build on when they are told nothing."""
+    dockerfile = (ROOT / "deploy" / "images" / IMAGES[0] / "Dockerfile").read_text()
+    return re.findall(r"^ARG BASE=(\S+)", dockerfile, re.MULTILINE)[0]
+
+
 def registry_name(text: str) -> str:
     found = text.rstrip("/")
     if "://" in found or not re.fullmatch(r"[^\s:/]+(:\d+)?(/[^\s:/]+)*|", found):
@@ -110,7 +127,7 @@ def main(arguments: Sequence[str]) -> None:
     names = {image: name_of(image, told.registry, told.tag) for image in IMAGES}
     for image, name in names.items():
         say(f"== {name}, built by {tool.name}")
-        tool.run(*build_words(image, name, told.base))
+        _build(tool, build_words(image, name, told.base), told.base)
     if not told.registry:
         say("== built and not pushed: give a registry to push to, REGISTRY=registry.example/team")
         return

@@ -179,7 +179,7 @@ def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
     spec["engine"] = {**spec.get("engine", {}), "image": simulated()}
     spec["router"] = {**spec.get("router", {}), **SMALL_ROUTER}
     spec["model"].pop("source", None)
-    del spec["resources"]
+    spec.pop("resources", None)
     return told
 
 

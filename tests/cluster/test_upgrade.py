@@ -149,7 +149,7 @@ def own_node_takes_next_images(node: Node, folder: Path) -> None:
     operator = relayered(archive, f"localhost/kvpool/operator:{NEXT}", files, folder / "operator.tar")
     cluster.named(node.kubeconfig).load(operator)
     ctr = containerd.ctr(build.folder(cache.root()) / "bin", node)
-    tags = ("localhost/kvpool/router:dev", f"localhost/kvpool/router:{NEXT}")
+    tags = (own_images.named("router"), f"localhost/kvpool/router:{NEXT}")
     subprocess.run([*ctr, "images", "tag", "--force", *tags], check=True, capture_output=True)
 
 

@@ -1,12 +1,14 @@
 """A Kubernetes cluster for tests and trials on this machine.
 
-up starts it and says how to use it; images builds kvpool's own images and loads them; down stops it and leaves nothing
-but the cache. Which cluster: the one that
-KUBECONFIG names, as it is; else kind, where docker runs; else a node of our own, built from Go modules the first time
-(about 12 minutes) and started in a network namespace of its own (about 5 seconds).
+up starts it, loads kvpool's images, made from this checkout, and says what to type next; where it is up already, the
+images are made and loaded anew. shell is a shell from which kubectl, helm and the guide's commands reach it; down stops
+it and leaves nothing but the cache. Which cluster: the one that KUBECONFIG names, as it is; else kind, where docker
+runs; else a node of our own, built from Go modules the first time (about 12 minutes) and started in a network namespace
+of its own (about 5 seconds).
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -22,6 +24,21 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - this is the program's output
 
 
+NEXT = """next, as docs/install.md tells it:
+  make cluster-shell
+  kubectl apply -k deploy/
+  kubectl apply -f examples/simulated.yaml"""
+
+
+def up(cluster: Cluster, *, bare: bool) -> None:
+    cluster.up()
+    if not bare:
+        give_own_images(cluster)
+    tell_how_to_use(cluster)
+    if not bare and own_images.registry() == own_images.NOWHERE:
+        say(NEXT)
+
+
 def tell_how_to_use(cluster: Cluster) -> None:
     built = build.folder(cache.root()) / "bin" / "kubectl"
     kubectl = str(built) if built.exists() else "kubectl"
@@ -29,11 +46,25 @@ def tell_how_to_use(cluster: Cluster) -> None:
     say(f"  {shlex.join((*cluster.entry, kubectl, '--kubeconfig', str(cluster.kubeconfig), 'get', 'pods', '-A'))}")
 
 
-def load_own_images(cluster: Cluster) -> None:
-    archives = own_images.archives()
-    for archive in archives:
-        cluster.load(archive)
-    say(f"{'loaded' if archives else 'pulled from the registry'}: {', '.join(own_images.names())}")
+def give_own_images(cluster: Cluster) -> None:
+    names = ", ".join(own_images.names())
+    if own_images.registry() != own_images.NOWHERE:
+        say(f"pulled from the registry: {names}")
+        return
+    say("making kvpool's images from this checkout (some minutes the first time, seconds when nothing has changed)")
+    cluster.take_own_images()
+    say(f"loaded: {names}")
+
+
+def shell(cluster: Cluster) -> None:
+    """In place of this process. The user's own shell, with our kubectl first: a node is as new as it."""
+    there = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    built = build.folder(cache.root()) / "bin"
+    if built.is_dir():
+        there["PATH"] = f"{built}{os.pathsep}{there['PATH']}"
+    say("in this shell kubectl and helm reach the cluster; exit leaves it")
+    argv = (*cluster.entry, os.environ.get("SHELL") or "/bin/sh")
+    os.execvpe(argv[0], argv, there)  # noqa: S606 - the user's own shell
 
 
 def name_of_a_node(text: str) -> str:
@@ -44,23 +75,24 @@ def name_of_a_node(text: str) -> str:
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m kvnode", description=__doc__)
-    parser.add_argument("command", choices=("build", "up", "images", "down", "kubeconfig", "status"))
+    parser.add_argument("command", choices=("build", "up", "shell", "down", "kubeconfig", "status"))
     parser.add_argument("--name", default=DEFAULT, type=name_of_a_node, help=f"which of several (default: {DEFAULT})")
+    parser.add_argument("--bare", action="store_true", help="up: without kvpool's images")
     asked = parser.parse_args(words)
     if asked.command == "build":
         say(str(build.ensure(cache.root())))
         return
     cluster = chosen(asked.name)
     if asked.command == "up":
-        cluster.up()
+        up(cluster, bare=asked.bare)
     elif asked.command == "down":
         cluster.down()
         say("the cluster is down")
         return
     elif not cluster.is_up():
         raise NodeFailure("no cluster is up; start it: make cluster")
-    if asked.command == "images":
-        load_own_images(cluster)
+    elif asked.command == "shell":
+        shell(cluster)
     elif asked.command == "kubeconfig":
         say(str(cluster.kubeconfig))
     else:

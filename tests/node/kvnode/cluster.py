@@ -3,11 +3,12 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kvnode import build, cache, images, machine
+from kvnode import build, cache, images, machine, own_images
 from kvnode.down import down
 from kvnode.failure import NodeFailure
 from kvnode.node import DEFAULT, STATES, Node
@@ -33,6 +34,9 @@ class Cluster(Protocol):
     def load(self, archive: Path) -> None:
         """Makes an OCI archive's image one that Pods can use without pulling."""
 
+    def take_own_images(self) -> None:
+        """kvpool's, as they are in this checkout; what is unchanged is neither built nor loaded again."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -52,11 +56,10 @@ class Given:
         return self.kubeconfig.is_file()
 
     def load(self, archive: Path) -> None:
-        raise NodeFailure(
-            f"{archive.name} cannot be loaded into a cluster of somebody else's; push kvpool's images to a registry"
-            " that it pulls from (make images REGISTRY=registry.example/team) and say"
-            " KVPOOL_REGISTRY=registry.example/team, or unset KUBECONFIG"
-        )
+        raise _not_ours(archive.name)
+
+    def take_own_images(self) -> None:
+        raise _not_ours("kvpool's images")
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,13 @@ class Kind:
 
     def load(self, archive: Path) -> None:
         self._kind("load", "image-archive", str(archive))
+
+    def take_own_images(self) -> None:
+        """Built by docker, which is there: buildah and debootstrap need not be."""
+        argv = [sys.executable, str(own_images.ROOT / "deploy" / "images" / "build.py"), "--tool", "docker"]
+        if subprocess.run(argv, check=False).returncode:
+            raise NodeFailure("kvpool's images are not built, for the reason above")
+        self._kind("load", "docker-image", *own_images.names())
 
     @property
     def _cluster(self) -> str:
@@ -123,6 +133,18 @@ class Own:
 
     def load(self, archive: Path) -> None:
         images.load(self.node, archive)
+
+    def take_own_images(self) -> None:
+        for archive in own_images.archives():
+            self.load(archive)
+
+
+def _not_ours(what: str) -> NodeFailure:
+    return NodeFailure(
+        f"{what} cannot be loaded into a cluster of somebody else's; push kvpool's images to a registry that it pulls"
+        " from (make images REGISTRY=registry.example/team) and say KVPOOL_REGISTRY=registry.example/team, or unset"
+        " KUBECONFIG"
+    )
 
 
 def chosen(name: str = DEFAULT) -> Cluster:

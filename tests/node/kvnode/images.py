@@ -1,6 +1,6 @@
 """Images for the node: built by buildah without a daemon, kept in the cache by what they are made of, loaded by ctr.
 
-archive = build(Path("deploy/images/router/Dockerfile"), "localhost/kvpool/router:dev", context=ROOT)
+archive = build(Path("deploy/images/router/Dockerfile"), "localhost/kvpool/router:0.1.0", context=ROOT)
 load(node, archive)                      neither does anything when nothing has changed since
 """
 

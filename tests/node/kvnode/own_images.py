@@ -1,7 +1,7 @@
-"""kvpool's own images: localhost/kvpool/operator:dev, router and engine-sim, made from this checkout and loaded.
+"""kvpool's own images, made from this checkout: localhost/kvpool/{operator,router,engine-sim}, tagged with the release.
 
-A cluster of somebody else's can be given none. It pulls them from the registry that KVPOOL_REGISTRY names, where
-`make images REGISTRY=` has pushed them, with the release's version for a tag.
+These are the names that deploy/ asks for and `make images` gives. A cluster of somebody else's can be given none. It
+pulls them from the registry that KVPOOL_REGISTRY names, where `make images REGISTRY=` has pushed them.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from kvnode import images
 
 ROOT = Path(__file__).resolve().parents[3]
-NOWHERE, TAG = "localhost", "dev"
+NOWHERE = "localhost"
 
 
 def registry() -> str:
@@ -19,8 +19,6 @@ def registry() -> str:
 
 
 def tag() -> str:
-    if registry() == NOWHERE:
-        return TAG
     version: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     return version
 

@@ -158,6 +158,22 @@ def test_a_build_that_fails_pushes_nothing(tools):
     assert len(tools.asked()) == 2
 
 
+def test_a_build_that_fails_names_the_base_image_and_how_to_give_another(tools):
+    tools.add("buildah", fails_at="build")
+    said = tools.build().stderr
+    assert "if that is python:3.11-slim-bookworm, which could not be pulled" in said
+    assert "make images BASE=registry.example/python:3.11, or --base" in said
+    assert "if that is mine:1, which" in tools.build("--base", "mine:1").stderr
+
+
+def test_make_images_passes_on_the_base_that_it_is_given(tools):
+    tools.add("docker")
+    argv = ["make", "images", "BASE=mine:1", f"PYTHON={sys.executable}"]
+    path = f"{tools.folder}:{os.environ['PATH']}"
+    subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "PATH": path})
+    assert [line for line in tools.asked() if "--build-arg BASE=mine:1" in line]
+
+
 @pytest.mark.parametrize("registry", ["https://registry.example", "two words", "registry.example:port"])
 def test_a_registry_that_is_no_place_is_refused(tools, registry):
     done = tools.build("--registry", registry)

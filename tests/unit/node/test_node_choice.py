@@ -1,10 +1,11 @@
 """Which cluster is used, and what is said when none can be."""
 
+import re
 from pathlib import Path
 
 import pytest
 from kvnode import __main__ as command
-from kvnode import build, cgroups, cluster, machine, own_images
+from kvnode import build, cache, cgroups, cluster, machine, own_images
 from kvnode.cluster import Given, Kind, Own
 from kvnode.failure import NodeFailure
 from kvnode.node import STATES, Node
@@ -45,21 +46,34 @@ def test_somebodys_cluster_is_neither_stopped_nor_given_images(tmp_path):
     assert given.kubeconfig.exists()
     with pytest.raises(NodeFailure, match=r"make images REGISTRY=.* KVPOOL_REGISTRY="):
         given.load(tmp_path / "x.tar")
+    with pytest.raises(NodeFailure, match=r"make images REGISTRY=.* unset KUBECONFIG"):
+        given.take_own_images()
 
 
 def test_a_registry_that_is_named_has_the_images_and_nothing_is_built_or_loaded(monkeypatch, tmp_path, capsys):
-    assert own_images.named("engine-sim") == "localhost/kvpool/engine-sim:dev"
     monkeypatch.setenv("KVPOOL_REGISTRY", "registry.example/team/")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     (tmp_path / "config").touch()
-    command.main(["images"])
+    command.main(["up"])
     version = own_images.tag()
     assert version[0].isdigit()
-    assert capsys.readouterr().out.split(": ", 1)[1].split(", ") == [
+    pulled, *_ = capsys.readouterr().out.splitlines()
+    assert pulled.split(": ", 1)[1].split(", ") == [
         f"registry.example/team/kvpool/engine-sim:{version}",
         f"registry.example/team/kvpool/operator:{version}",
-        f"registry.example/team/kvpool/router:{version}\n",
+        f"registry.example/team/kvpool/router:{version}",
     ]
+
+
+def test_images_of_this_checkout_have_the_names_that_deploy_and_the_example_ask_for(monkeypatch):
+    monkeypatch.delenv("KVPOOL_REGISTRY", raising=False)
+    names = set(own_images.names())
+    asked = {
+        image
+        for path in ("deploy/base/deployment.yaml", "examples/simulated.yaml")
+        for image in re.findall(r"localhost/kvpool/[\w-]+:[\w.]+", (own_images.ROOT / path).read_text())
+    }
+    assert asked == names == {own_images.named(image) for image in ("operator", "router", "engine-sim")}
 
 
 def test_docker_counts_only_with_kind_beside_it(monkeypatch, tmp_path):
@@ -91,6 +105,20 @@ case "$1" in
   export) touch {kubeconfig} ;;
 esac
 """
+
+
+def test_kind_takes_images_that_docker_has_built_by_the_same_names(monkeypatch, tmp_path):
+    for name in ("docker", "kind"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/told\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    Kind("x").take_own_images()
+    told = (tmp_path / "told").read_text().splitlines()
+    assert [line.split()[1] for line in told] == ["info", "build", "build", "build", "load"]
+    assert told[-1] == f"kind load docker-image {' '.join(own_images.names())} --name kvpool-x"
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(NodeFailure, match="not built, for the reason above"):
+        Kind("x").take_own_images()
 
 
 def test_kind_is_told_what_its_manual_says(monkeypatch, tmp_path):
@@ -151,10 +179,60 @@ def test_a_cluster_that_is_up_is_told_how_to_use(monkeypatch, tmp_path, capsys):
     kubeconfig = tmp_path / "config"
     kubeconfig.touch()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    command.main(["up"])
+    command.main(["up", "--bare"])
     command.main(["kubeconfig"])
     command.main(["down"])
     up, use, path, down = capsys.readouterr().out.splitlines()
     assert up == f"the cluster is up; its kubeconfig: {kubeconfig}"
     assert use == f"  kubectl --kubeconfig {kubeconfig} get pods -A"
     assert (path, down) == (str(kubeconfig), "the cluster is down")
+
+
+class OfOurs:
+    """A cluster that is up and takes images."""
+
+    kubeconfig, entry = Path("/nodes/x/kubeconfig"), ("nsenter", "--net=/run/netns/x")
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def up(self) -> None:
+        self.words.append("up")
+
+    def is_up(self) -> bool:
+        return True
+
+    def take_own_images(self) -> None:
+        self.words.append("images")
+
+
+def test_a_cluster_comes_up_with_our_images_and_the_three_commands_to_type_next(monkeypatch, capsys):
+    ours = OfOurs()
+    monkeypatch.setattr(command, "chosen", lambda _name: ours)
+    command.main(["up"])
+    assert ours.words == ["up", "images"]
+    *_, shell, install, apply = capsys.readouterr().out.splitlines()
+    assert (shell, install) == ("  make cluster-shell", "  kubectl apply -k deploy/")
+    assert apply == "  kubectl apply -f examples/simulated.yaml"
+
+
+def test_somebodys_cluster_without_a_registry_is_refused_with_the_mend(monkeypatch, tmp_path):
+    (tmp_path / "config").touch()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(NodeFailure, match="or unset KUBECONFIG"):
+        command.main(["up"])
+
+
+def test_a_shell_is_the_users_own_where_the_cluster_is_reached_with_the_kubectl_that_was_built(monkeypatch, capsys):
+    ran: list[tuple[str, tuple[str, ...], dict[str, str]]] = []
+    monkeypatch.setattr(command, "chosen", lambda _name: OfOurs())
+    monkeypatch.setattr("os.execvpe", lambda *words: ran.append(words))
+    monkeypatch.setenv("SHELL", "/bin/zsh")
+    built = build.folder(cache.root()) / "bin"
+    built.mkdir(parents=True)
+    command.main(["shell"])
+    ((program, argv, environment),) = ran
+    assert (program, argv) == ("nsenter", ("nsenter", "--net=/run/netns/x", "/bin/zsh"))
+    assert environment["KUBECONFIG"] == "/nodes/x/kubeconfig"
+    assert environment["PATH"].startswith(f"{built}:")
+    assert "exit leaves it" in capsys.readouterr().out
