@@ -24,11 +24,12 @@ KEPT = 3
 def base() -> str:
     """The name that a Dockerfile's `BASE` is given; the image is made the first time (about a minute and a half)."""
     name = base_image.tag()
-    with cache.locked(_folder()):
-        if _buildah("images", "--quiet", name, may_fail=True).strip() == "":
-            with TemporaryDirectory(dir=_folder()) as context:
-                base_image.make_context(Path(context))
-                _buildah("build", "--tag", name, context)
+    if not _is_built(name):
+        with cache.locked(_folder()):
+            if not _is_built(name):
+                with TemporaryDirectory(dir=_folder()) as context:
+                    base_image.make_context(Path(context))
+                    _buildah("build", "--tag", name, context)
     return name
 
 
@@ -45,10 +46,11 @@ def build(dockerfile: Path, tag: str, build_args: Mapping[str, str] | None = Non
     named = tag.replace("/", "_").replace(":", "_")
     digest = sources.digest(dockerfile, context, {"tag": tag, **words})
     archive = _folder() / f"{named}-{digest[:16]}.tar"
-    with cache.locked(_folder()):
-        if not archive.exists():
-            _build(dockerfile, tag, words, context, archive)
-            _forget_older(named)
+    if not archive.exists():  # who only reads need not wait for another image's build
+        with cache.locked(_folder()):
+            if not archive.exists():
+                _build(dockerfile, tag, words, context, archive)
+                _forget_older(named)
     os.utime(archive)
     return archive
 
@@ -73,6 +75,10 @@ def manifest(archive: Path) -> tuple[str, str]:
             raise NodeFailure(f"{archive} is no OCI archive")
         described = json.load(index)["manifests"][0]
     return described["annotations"]["org.opencontainers.image.ref.name"], described["digest"]
+
+
+def _is_built(name: str) -> bool:
+    return _buildah("images", "--quiet", name, may_fail=True).strip() != ""
 
 
 def _build(dockerfile: Path, tag: str, words: Mapping[str, str], context: Path, archive: Path) -> None:
