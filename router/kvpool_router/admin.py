@@ -9,14 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from kvpool_api.wire import Decisions, RouterState
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from kvpool_router.admin_token import NoToken
 from kvpool_router.decisions import DecisionLog
 from kvpool_router.requests.refusal import Dialect, Refusal
 
 MOST_DECISIONS = 10_000
 
 
-def build_admin(state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: str) -> FastAPI:
-    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts.
+def build_admin(
+    state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: Callable[[], str]
+) -> FastAPI:
+    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts. `token` tells the one
+    that counts now; it may raise NoToken.
 
     Errors have the shape of the http port's: `{"error": {"message", "type", "param", "code"}}`.
     """
@@ -58,20 +62,25 @@ def _told(refusal: Refusal, headers: Mapping[str, str]) -> Response:
     return Response(body, refusal.status, headers, media_type="application/json")
 
 
-def _guard(token: str) -> Callable[[str | None, str | None], None]:
-    expected = token.encode()
-
+def _guard(token: Callable[[], str]) -> Callable[[str | None, str | None], None]:
     def check(
         authorization: Annotated[str | None, Header()] = None, x_kvpool_token: Annotated[str | None, Header()] = None
     ) -> None:
         """The API server's proxy strips `Authorization`, so a header of our own is taken as well."""
         given = x_kvpool_token or (authorization or "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), expected):
-            raise HTTPException(
-                status_code=401,
-                detail="The admin token is missing or wrong; send `Authorization: Bearer TOKEN` or `X-Kvpool-Token`,"
-                " TOKEN being key `token` of the Secret <pool>-admin.",
-                headers={"WWW-Authenticate": "Bearer"},
+        try:
+            expected = token()
+        except NoToken as lacking:
+            raise _unauthorized(f"Nobody is let in: {lacking}") from lacking
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            raise _unauthorized(
+                "The admin token is missing or wrong; send `Authorization: Bearer TOKEN` or `X-Kvpool-Token`,"
+                " TOKEN being key `token` of the Secret <pool>-admin. One that has just changed reaches a router's"
+                " file within about two minutes."
             )
 
     return check
+
+
+def _unauthorized(detail: str) -> HTTPException:
+    return HTTPException(status_code=401, detail=detail, headers={"WWW-Authenticate": "Bearer"})

@@ -1,7 +1,7 @@
-"""What one router process is told, read once at its start: a configuration file, an admin token, the environment."""
+"""What one router process is told at its start: a configuration file, where the admin token is, the environment."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from kvpool_api.labels import engine_selector
 from kvpool_api.wire import ROUTER_ADMIN_PORT, ROUTER_HTTP_PORT, RouterConfig, TokenizerConfig
 from pydantic import ValidationError
 
+from kvpool_router.admin_token import NoToken, TokenFile
 from kvpool_router.membership.file_impl import FileMembership
 from kvpool_router.membership.kube_impl import KubeMembership
 from kvpool_router.membership.pods_api import ApiServer, PodsApi
@@ -40,7 +41,8 @@ class Settings:
     """Name of this router's pod."""
     http: Address
     admin: Address
-    admin_token: str
+    admin_token: Callable[[], str]
+    """The token that the admin port wants now. Raises NoToken."""
     membership: Membership
     """Follows nothing before it is asked to."""
     tokenizer: TokenizerConfig
@@ -51,7 +53,7 @@ class Settings:
 def load_settings(
     config_file: Path, admin_token_file: Path, env: Mapping[str, str], credentials: Path = SERVICE_ACCOUNT
 ) -> Settings:
-    """Reads the two files. `credentials` is the service account's folder. Raises SettingsError."""
+    """Reads the two files, the token to see that there is one. `credentials` is the service account's folder. Raises SettingsError."""
     config = _config(config_file)
     host = _listen_host(env.get("POD_IP"))
     return Settings(
@@ -81,11 +83,13 @@ def _tokenizer(config: RouterConfig, env: Mapping[str, str]) -> TokenizerConfig:
     return TokenizerConfig(path=path) if path else config.tokenizer
 
 
-def _token(path: Path) -> str:
-    token = _text(path, "the pool's Secret <pool>-admin, key `token`").strip()
-    if not token:
-        raise SettingsError(f"{path} is empty; put a token of at least one character there, it guards the admin port.")
-    return token
+def _token(path: Path) -> Callable[[], str]:
+    file = TokenFile(path)
+    try:
+        file.now()
+    except NoToken as error:
+        raise SettingsError(str(error)) from error
+    return file.now
 
 
 def _text(path: Path, origin: str) -> str:

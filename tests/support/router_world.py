@@ -11,6 +11,7 @@ from engine_pods import engine_pod, write_pods
 from event_publisher import EventPublisher
 from eventually import eventually
 from kvpool_api.wire import RouterConfig, RouterState, TokenizerConfig, WorkerState
+from kvpool_router.admin_token import TokenFile
 from kvpool_router.app import open_router
 from kvpool_router.membership.file_impl import FileMembership
 from kvpool_router.serve import Server, listen
@@ -19,6 +20,7 @@ from pydantic import JsonValue
 
 TOKEN = "open sesame"
 PODS_FILE = "pods.json"
+TOKEN_FILE = "admin-token"
 
 
 @dataclass
@@ -31,6 +33,10 @@ class RouterWorld:
     """URL of the admin port."""
     pods_file: Path
     client: aiohttp.ClientSession
+
+    @property
+    def token_file(self) -> Path:
+        return self.pods_file.with_name(TOKEN_FILE)
 
     def pods(self, *pods: dict[str, JsonValue]) -> None:
         write_pods(self.pods_file, *pods)
@@ -49,6 +55,7 @@ class RouterWorld:
 
 
 def settings_for(folder: Path, **changes: object) -> Settings:
+    (folder / TOKEN_FILE).write_text(TOKEN)
     config = RouterConfig(
         pool="qwen",
         namespace="default",
@@ -63,7 +70,7 @@ def settings_for(folder: Path, **changes: object) -> Settings:
         router="qwen-router-0",
         http=Address("127.0.0.1", 0),
         admin=Address("127.0.0.1", 0),
-        admin_token=TOKEN,
+        admin_token=TokenFile(folder / TOKEN_FILE).now,
         membership=FileMembership(folder / PODS_FILE),
         tokenizer=TokenizerConfig(),
     )

@@ -149,6 +149,27 @@ async def test_the_admin_port_wants_its_token(router):
             assert answer.status == 200
 
 
+async def admitted(router, token):
+    async with router.client.get(f"{router.admin}/state", headers={"X-Kvpool-Token": token}) as answer:
+        return answer.status == 200, await answer.text()
+
+
+async def test_a_changed_token_counts_with_the_next_request_and_the_old_one_no_longer(router):
+    assert (await admitted(router, TOKEN))[0]
+    router.token_file.write_text("another\n")
+    assert (await admitted(router, "another"))[0]
+    assert not (await admitted(router, TOKEN))[0]
+
+
+@pytest.mark.parametrize("ruin", [lambda file: file.write_text("\n"), lambda file: file.unlink()])
+async def test_nobody_is_let_in_while_there_is_no_token(router, ruin):
+    ruin(router.token_file)
+    for token in ("", TOKEN):
+        let_in, words = await admitted(router, token)
+        assert not let_in
+        assert f"Nobody is let in: {router.token_file}" in words
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "kind", "param"),
     [

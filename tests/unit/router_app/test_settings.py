@@ -37,7 +37,7 @@ def load(tmp_path):
 def test_defaults_listen_on_all_addresses_at_the_ports_of_a_cluster(load):
     settings = load(POD_IP="10.1.2.3", POD_NAME="qwen-router-7")
     assert (settings.http, settings.admin) == (Address("0.0.0.0", 8000), Address("0.0.0.0", 8001))
-    assert (settings.router, settings.admin_token) == ("qwen-router-7", "secret")
+    assert (settings.router, settings.admin_token()) == ("qwen-router-7", "secret")
     assert settings.tokenizer == TokenizerConfig(hub_name="Qwen/Qwen3-32B")
 
 
