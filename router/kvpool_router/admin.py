@@ -19,8 +19,9 @@ MOST_DECISIONS = 10_000
 def build_admin(
     state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: Callable[[], str]
 ) -> FastAPI:
-    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts. `token` tells the one
-    that counts now; it may raise NoToken.
+    """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts.
+
+    `token` tells the one that counts now; it may raise NoToken.
 
     Errors have the shape of the http port's: `{"error": {"message", "type", "param", "code"}}`.
     """

@@ -53,7 +53,10 @@ class Settings:
 def load_settings(
     config_file: Path, admin_token_file: Path, env: Mapping[str, str], credentials: Path = SERVICE_ACCOUNT
 ) -> Settings:
-    """Reads the two files, the token to see that there is one. `credentials` is the service account's folder. Raises SettingsError."""
+    """Reads the two files, the token to see that there is one. `credentials` is the service account's folder.
+
+    Raises SettingsError.
+    """
     config = _config(config_file)
     host = _listen_host(env.get("POD_IP"))
     return Settings(

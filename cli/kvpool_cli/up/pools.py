@@ -14,7 +14,7 @@ from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import LocalCluster
 from kvpool_operator.cluster.local.images import ImageTable
 from kvpool_operator.cluster.seam import Manifest, Ref
-from kvpool_operator.plan.template import differences
+from kvpool_operator.plan.differences import differences
 
 from kvpool_cli.engine_pods import engine_pods
 from kvpool_cli.errors import FAILED, UserError

@@ -1,16 +1,14 @@
 """Whether an engine is made as the pool now asks, and what is different if not."""
 
-from collections.abc import Iterator
-
 from kvpool_api.conditions import Reason
 from kvpool_api.pool import InferencePool
 from kvpool_api.spec import OperatorUpgradePolicy
-from pydantic import JsonValue
 
 from kvpool_operator.build.applied_template import AppliedTemplate
 from kvpool_operator.build.names import canonical
 from kvpool_operator.observed import Engine
 from kvpool_operator.plan.actions import because
+from kvpool_operator.plan.differences import differences
 
 _NAMED = 4
 
@@ -40,21 +38,3 @@ class CurrentTemplate:
         if made_from is None:
             return "the engine does not say from which spec it was made"
         return "; ".join([*differences(made_from.as_json(), self._template.as_json())][:_NAMED])
-
-
-def differences(old: JsonValue, new: JsonValue, path: str = "spec") -> Iterator[str]:
-    """Each changed field, with its old and new value; a list says which of its items differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key), new.get(key), f"{path}.{key}")
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for place, (before, now) in enumerate(zip(old, new, strict=True)):
-            yield from differences(before, now, f"{path}[{place}]")
-    elif old != new:
-        yield f"{path}: {_shown(old)} -> {_shown(new)}"
-
-
-def _shown(value: JsonValue) -> str:
-    limit = 60
-    text = "unset" if value is None else canonical(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -286,11 +286,11 @@ def test_two_ways_to_write_one_amount_are_no_change():
     assert actions(engines_of(World(now), serving(engine(0, before))).observed()) == []
 
 
-def test_a_changed_argument_is_named_by_its_place():
+def test_a_changed_argument_is_named_by_its_flag():
     args = {"engine": {"args": ["--max-model-len", "8192"]}}
     before = serving(engine(0, pool(1, engine={"args": ["--max-model-len", "4096"]})))
     (created,) = actions(engines_of(World(pool(1, **args)), before).observed(), kind=CreateEngine)
-    assert created.reason.message == 'spec.engine.args[1]: "4096" -> "8192"'
+    assert created.reason.message == 'spec.engine.args --max-model-len: changed'
 
 
 def test_an_engine_on_a_node_that_stopped_answering_does_not_count_as_serving():
