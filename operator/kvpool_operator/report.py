@@ -94,11 +94,22 @@ def _acts(done: Sequence[Done], is_new: bool) -> Iterator[tuple[Reason, bool]]:
 
 
 def _flips(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[tuple[Reason, bool]]:
-    """Conditions whose status is another than before; a pool's first conditions are no news."""
+    """Conditions whose status is another than before. Of a pool's first conditions only trouble is news, told once."""
+    if not before:
+        yield from ((_told(each), True) for each in _born_bad(after)[:1])
     known = {condition.type: condition.status for condition in before}
     for each in after:
         if each.type in known and known[each.type] != each.status:
-            yield because(each.reason, f"{each.type} is {each.status}: {each.message}"), is_bad(each)
+            yield _told(each), is_bad(each)
+
+
+def _born_bad(first: Sequence[Condition]) -> Sequence[Condition]:
+    """A refusal before what follows from it. That a new pool is not ready yet is no trouble."""
+    return [each for each in first if each.type in (ConditionType.ACCEPTED, ConditionType.DEGRADED) and is_bad(each)]
+
+
+def _told(flipped: Condition) -> Reason:
+    return because(flipped.reason, f"{flipped.type} is {flipped.status}: {flipped.message}")
 
 
 def is_bad(condition: Condition) -> bool:

@@ -52,6 +52,22 @@ async def test_a_flip_is_an_event_and_the_first_conditions_are_none():
     assert event["involvedObject"]["uid"] == pool.uid
 
 
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ({"Accepted": "False", "Degraded": "True", "Ready": "False"}, ["Accepted is False: words"]),
+        ({"Accepted": "True", "Degraded": "True", "Ready": "False"}, ["Degraded is True: words"]),
+        ({"Accepted": "True", "Degraded": "False", "Ready": "False", "RouterReady": "False"}, []),
+    ],
+)
+async def test_a_pool_in_trouble_from_its_first_round_is_told_of_in_one_warning(first, words):
+    cluster, pool = await a_pool()
+    await report(cluster, pool, told(), told(**first), (), T0)
+    assert [(event["type"], event["message"]) for event in cluster.events()] == [("Warning", each) for each in words]
+    await report(cluster, pool, told(**first), told(**first), (), T0)
+    assert len(cluster.events()) == len(words)
+
+
 async def test_the_same_event_again_counts_and_keeps_its_first_time():
     cluster, pool = await a_pool()
     for later in range(3):
