@@ -5,10 +5,10 @@ PY := $(VENV)/bin/python
 RING ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench cluster cluster-shell cluster-down images generate lock tiny-model clean
+.PHONY: help demo test check bench cluster cluster-down images generate lock tiny-model clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/runtime ## Replay real traffic through round robin, then cache-aware routing, and compare (about 4 minutes)
 	$(PY) -m kvpool_cli.demo
@@ -25,11 +25,8 @@ bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a n
 	$(PY) -m benchmarks.cluster --quick --if-here
 	$(PY) -m benchmarks.rollouts --quick --if-here
 
-cluster: ## Start a Kubernetes cluster for trials and load kvpool's images (needs root, or docker and kind; builds it first)
+cluster: $(VENV)/runtime ## Start a Kubernetes cluster for trials and load kvpool's images (needs root, or docker and kind; builds it first)
 	@$(KVNODE) up
-
-cluster-shell: $(VENV)/runtime ## A shell in which kubectl, helm and kubectl kvpool reach it
-	@PATH="$(abspath $(VENV))/bin:$$PATH" $(KVNODE) shell
 
 cluster-down: ## Stop it; nothing of it is left
 	@$(KVNODE) down

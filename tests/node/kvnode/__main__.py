@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 
 NEXT = """next, as docs/install.md tells it:
-  make cluster-shell
+  tests/node/shell
   kubectl apply -k deploy/
   kubectl apply -f examples/simulated.yaml"""
 
@@ -58,11 +58,10 @@ def give_own_images(cluster: Cluster) -> None:
 
 def shell(cluster: Cluster) -> None:
     """In place of this process. The user's own shell, with our kubectl first: a node is as new as it."""
-    there = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-    built = build.folder(cache.root()) / "bin"
-    if built.is_dir():
-        there["PATH"] = f"{built}{os.pathsep}{there['PATH']}"
-    say("in this shell kubectl and helm reach the cluster; exit leaves it")
+    programs = (build.folder(cache.root()) / "bin", own_images.ROOT / ".venv" / "bin")
+    path = os.pathsep.join([*(str(folder) for folder in programs if folder.is_dir()), os.environ["PATH"]])
+    there = os.environ | {"KUBECONFIG": str(cluster.kubeconfig), "PATH": path}
+    say("in this shell kubectl, helm and kubectl kvpool reach the cluster; exit leaves it")
     argv = (*cluster.entry, os.environ.get("SHELL") or "/bin/sh")
     os.execvpe(argv[0], argv, there)  # noqa: S606 - the user's own shell
 
@@ -99,11 +98,16 @@ def main(words: list[str]) -> None:
         tell_how_to_use(cluster)
 
 
-if __name__ == "__main__":
+def run(words: list[str]) -> None:
+    """As a program: what went wrong is one text for people."""
     try:
         with unwinding():
-            main(sys.argv[1:])
+            main(words)
     except NodeFailure as failure:
         raise SystemExit(str(failure)) from None
     except KeyboardInterrupt:
         raise SystemExit("interrupted; nothing was left half started") from None
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

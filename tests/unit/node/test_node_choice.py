@@ -212,7 +212,7 @@ def test_a_cluster_comes_up_with_our_images_and_the_three_commands_to_type_next(
     command.main(["up"])
     assert ours.words == ["up", "images"]
     *_, shell, install, apply = capsys.readouterr().out.splitlines()
-    assert (shell, install) == ("  make cluster-shell", "  kubectl apply -k deploy/")
+    assert (shell, install) == ("  tests/node/shell", "  kubectl apply -k deploy/")
     assert apply == "  kubectl apply -f examples/simulated.yaml"
 
 
