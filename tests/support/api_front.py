@@ -16,6 +16,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.kube import KubeCluster, Pace
 from kvpool_operator.cluster.kube.calls import Renew
+from kvpool_operator.cluster.kube.cluster import NO_VERSION
 from kvpool_operator.cluster.seam import Cluster, Kind, Ref
 
 Trouble = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
@@ -110,9 +111,6 @@ class ApiFront:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         kind, namespace, name, subresource = _place(request.path)
         if not name:
-            if request.method == "POST":
-                body = await request.json()
-                return web.json_response(await self.cluster.create(body, manager=request.query["fieldManager"]))
             return await (self._watch if "watch" in request.query else self._list)(request, kind, namespace)
         assert namespace is not None
         ref = Ref(kind, namespace, name)
@@ -131,6 +129,9 @@ class ApiFront:
         assert request.query["fieldValidation"] == "Strict"
         manager, force = request.query["fieldManager"], request.query["force"] == "true"
         how = "status" if subresource == "status" else None
+        if how is None and body["metadata"].get("resourceVersion") == NO_VERSION:  # here the first object has it
+            del body["metadata"]["resourceVersion"]
+            return await self.cluster.create(body, manager=manager)
         return await self.cluster.apply(body, manager=manager, force=force, subresource=how)
 
     async def _log(self, request: web.Request, ref: Ref) -> web.Response:

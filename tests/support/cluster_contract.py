@@ -227,12 +227,26 @@ class ClusterContract:
         made: Any = await cluster.create(config_map("a", namespace, data={"x": "1"}), manager="m")
         assert made["data"] == {"x": "1"}
         (entry,) = made["metadata"]["managedFields"]
-        assert (entry["manager"], entry["operation"]) == ("m", "Update")
+        assert (entry["manager"], entry["operation"]) == ("m", "Apply")
         with pytest.raises(AlreadyExists, match='"a" already exists'):
             await cluster.create(config_map("a", namespace, data={"x": "2"}), manager="m")
         assert await cluster.get(ref(made)) == made
         with pytest.raises(Refused, match=r"spec\.replicas"):
             await cluster.create(pool("p", namespace, replicas=-1), manager="m")
+
+    async def test_what_create_made_an_apply_of_the_same_manager_takes_away_again(
+        self, cluster: Cluster, namespace: str
+    ):
+        await cluster.create(config_map("a", namespace, data={"x": "1", "y": "1"}), manager="m")
+        left: Any = await cluster.apply(config_map("a", namespace, data={"x": "1"}), manager="m", force=True)
+        assert left["data"] == {"x": "1"}
+
+    async def test_of_two_that_create_at_once_one_does(self, cluster: Cluster, namespace: str):
+        both = [cluster.create(config_map("a", namespace, data={"x": who}), manager=who) for who in ("m", "n")]
+        told = await asyncio.gather(*both, return_exceptions=True)
+        assert [type(each) for each in told if isinstance(each, Exception)] == [AlreadyExists]
+        (made,) = [each for each in told if isinstance(each, dict)]
+        assert await cluster.get(Ref(seam.CONFIG_MAP, namespace, "a")) == made
 
     async def test_create_does_not_join_what_is_on_its_way_out(self, cluster: Cluster, namespace: str):
         kept = config_map("a", namespace, finalizers=["kvpool.dev/test"])

@@ -135,9 +135,10 @@ class Cluster(Protocol):
     """The objects of a cluster. Every call may raise Unavailable, and Forbidden where a permission is lacking."""
 
     async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
-        """Make an object that does not exist. Raises AlreadyExists, Refused and NamespaceEnding.
+        """Make an object that does not exist, its fields as after an apply. Raises AlreadyExists, Refused and
+        NamespaceEnding.
 
-        An apply would merge into whatever bears the name, be it a stranger's or on its way out.
+        A plain apply would merge into whatever bears the name, be it a stranger's or on its way out.
         """
         ...
 

@@ -15,6 +15,7 @@ from kvpool_operator.cluster.kube.pace import Pace
 from kvpool_operator.cluster.kube.watch import lasting
 from kvpool_operator.cluster.seam import (
     EVENT,
+    AlreadyExists,
     Change,
     Expired,
     Kind,
@@ -31,6 +32,8 @@ WRITERS = 5
 """So many others may write an object between our reading it and writing it."""
 STRICT = "Strict"
 """A field that the API server does not know is an error, not a loss."""
+NO_VERSION = "1"
+"""A resource version that no object has: etcd counts its empty store as 1."""
 
 
 async def _nothing() -> None:
@@ -51,9 +54,16 @@ class KubeCluster:
         self._calls = Calls(api, renew, self._pace)
 
     async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """By an apply with a resource version, which the API server heeds only where the object exists.
+
+        A POST would leave an owner (operation Update) that later applies of this manager cannot take fields back from.
+        """
         ref = paths.ref_of(manifest)
-        query = paths.query({"fieldManager": manager, "fieldValidation": STRICT})
-        return await self._object(Request("POST", paths.collection(ref.kind, ref.namespace) + query, manifest))
+        unseen: Manifest = {**manifest, "metadata": {**as_map(manifest["metadata"]), "resourceVersion": NO_VERSION}}
+        try:
+            return await self.apply(unseen, manager=manager, force=True)
+        except Stale as stale:
+            raise AlreadyExists(f'{ref.kind.plural} "{ref.name}" already exists') from stale
 
     async def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None

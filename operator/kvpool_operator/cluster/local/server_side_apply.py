@@ -14,11 +14,10 @@ from kvpool_operator.cluster.seam import FieldConflict
 
 @dataclass(frozen=True, slots=True, order=True)
 class Owner:
-    """A field manager, apart for each subresource and operation it writes by."""
+    """A field manager, apart for each subresource it writes by."""
 
     manager: str
     subresource: str = ""
-    operation: str = "Apply"
 
 
 Owners = Mapping[Owner, frozenset[Path]]

@@ -102,7 +102,7 @@ class Store:
         ref = ref_of(manifest)
         if ref in self._objects:
             raise AlreadyExists(f'{ref.kind.plural} "{ref.name}" already exists')
-        return self._applied(ref, manifest, None, Owner(manager, operation="Update"), force=False)
+        return self._applied(ref, manifest, None, Owner(manager), force=False)
 
     def apply(
         self, manifest: Manifest, *, manager: str, force: bool, subresource: Literal["status"] | None = None
@@ -255,7 +255,7 @@ def _managed_fields(kind: Kind, owners: Owners, since: Mapping[Owner, str]) -> I
     for owner in sorted(owners):
         entry: Manifest = {
             "manager": owner.manager,
-            "operation": owner.operation,
+            "operation": "Apply",
             "apiVersion": kind.api_version,
             "time": since[owner],
             "fieldsType": "FieldsV1",
