@@ -23,6 +23,10 @@ ROUTER_CONFIG_PATH = "/etc/kvpool/router/router.json"
 ADMIN_TOKEN_PATH = "/etc/kvpool/admin/token"  # noqa: S105 - a path
 
 
+ASKS_ENGINES = "asks an engine's /tokenize"
+"""How `RouterState.tokenizer` begins where a router has no tokenizer of its own."""
+
+
 class TokenizerConfig(ApiModel):
     """Where the router finds the model's tokenizer; with neither it asks an engine's `/tokenize`."""
 

@@ -32,7 +32,7 @@ from kvpool_operator.manifests import (
     uid_of,
 )
 from kvpool_operator.observed import ChildKey, Engine, Observed, Router
-from kvpool_operator.routers import RouterAdmin, RouterSilent
+from kvpool_operator.routers import RouterAdmin, RouterSilent, TokenRefused
 from kvpool_operator.settings import Settings
 from kvpool_operator.status.causes import engine_log_is_needed, waits_without_a_word
 
@@ -74,7 +74,7 @@ async def observe(
     return Observed(
         pool=pool,
         engines=tuple(sorted(engines, key=lambda engine: engine.name)),
-        routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token) for pod in alive))),
+        routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token, name) for pod in alive))),
         children=owned,
         token=token,
         secret_is_anothers=secret is not None and _is_of_another(secret, pool.metadata.uid),
@@ -132,14 +132,23 @@ def engine_of(pod: Manifest) -> Engine:
 
 def router_of(pod: Manifest) -> Router:
     """The facts of one router Pod, before it is asked."""
-    statuses = (status for status in container_statuses(pod) if status.get("name") == labels.ROUTER_CONTAINER)
+    statuses = [status for status in container_statuses(pod) if status.get("name") == labels.ROUTER_CONTAINER]
+    running = next((as_map(found) for each in statuses if (found := at(each, ("state", "running"))) is not None), None)
     return Router(
         name=name_of(pod),
         terminating=is_terminating(pod),
         ready=is_true(pod, "Ready"),
-        running=any(at(status, ("state", "running")) is not None for status in statuses),
+        running=running is not None,
         pod=pod,
+        has_been_ready=_has_been_ready(pod, as_map(running)),
     )
+
+
+def _has_been_ready(pod: Manifest, running: Manifest) -> bool:
+    """Ready is False from before a Pod's containers begin, so that a later time means that it was True in between."""
+    ready, begun = condition(pod, "Ready"), seconds(running.get("startedAt"))
+    changed = seconds(ready.get("lastTransitionTime"))
+    return ready.get("status") == "True" or (begun is not None and changed is not None and changed > begun)
 
 
 def _failed_at(pod: Manifest, created: float) -> float | None:
@@ -178,15 +187,25 @@ async def _with_words(cluster: Cluster, namespace: str, engine: Engine) -> Engin
     return engine
 
 
-async def _asked(admin: RouterAdmin, router: Router, token: str | None) -> Router:
+async def _asked(admin: RouterAdmin, router: Router, token: str | None, pool: str) -> Router:
     address = as_text(at(router.pod, ("status", "podIP")))
-    if not address or token is None:
+    secret = f"the Secret {labels.admin_secret_name(pool)}"
+    if not address:
         return replace(router, silent="it has no address yet")
+    if token is None:
+        return replace(router, silent=f"{secret} holds no token to ask it with yet")
     try:
         state = await admin.state(address, port_named(router.pod, ADMIN_PORT_NAME, ROUTER_ADMIN_PORT), token)
+    except TokenRefused as refused:
+        return replace(router, silent=f"{refused}, so it does not know the token of {secret}", mend=_token_mend(pool))
     except RouterSilent as silent:
         return replace(router, silent=str(silent))
     return replace(router, state=state)
+
+
+def _token_mend(pool: str) -> str:
+    restart = f"kubectl rollout restart deployment {labels.router_name(pool)}"
+    return f"a changed Secret reaches routers within about two minutes; if this stays, restart them ({restart})"
 
 
 async def _children(

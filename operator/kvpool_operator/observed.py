@@ -66,6 +66,10 @@ class Router:
     state: RouterState | None = None
     silent: str = ""
     """Why there is no state."""
+    mend: str = ""
+    """What to do about that, where it is known."""
+    has_been_ready: bool = False
+    """Since its process began: then it does not start any more."""
 
     def workers_of(self, engine: str) -> list[WorkerState]:
         return [worker for worker in self.state.workers if worker.pod == engine] if self.state else []

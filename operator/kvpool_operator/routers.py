@@ -7,9 +7,15 @@ import aiohttp
 from kvpool_api.wire import RouterState
 from pydantic import ValidationError
 
+UNAUTHORIZED = 401
+
 
 class RouterSilent(Exception):
     """No usable answer; says why."""
+
+
+class TokenRefused(RouterSilent):
+    """The router wants another token."""
 
 
 class RouterAdmin(Protocol):
@@ -39,6 +45,8 @@ class HttpRouterAdmin:
             raise RouterSilent(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RouterSilent(f"no connection to {host}:{port}: {_told(error)}") from error
+        if answer.status == UNAUTHORIZED:
+            raise TokenRefused("it answered 401")
         if answer.status != 200:
             raise RouterSilent(f"it answered {answer.status}")
         try:

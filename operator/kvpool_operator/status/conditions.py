@@ -1,15 +1,17 @@
 """The conditions: each from the observation alone, with the first cause as its reason."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from kvpool_api.labels import ROUTER_CONTAINER, router_name
 from kvpool_api.manifest import at
-from kvpool_api.wire import EventState, WorkerState
+from kvpool_api.wire import ASKS_ENGINES, EventState, WorkerState
 
+from kvpool_operator.build.router_config import router_config
 from kvpool_operator.manifests import rfc3339
-from kvpool_operator.observed import Observed, Router
+from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.status.causes import cause, is_over_quota, pods_refused
 from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_cause, workload_ready
@@ -18,7 +20,11 @@ ROUTERS_STARTING = "RoutersStarting"
 ROUTERS_SILENT = "RoutersSilent"
 ENGINES_SILENT = "EnginesSilent"
 _LIVENESS = "the kubelet restarts what fails its liveness probe, after about a minute"
+_MUTE_MEANS = "requests are served, but nobody sees what engines hold, and drains wait for their whole timeout"
+_MUTE_MEND = "see its log, and what stands between it and the operator (NetworkPolicies, a service mesh)"
 _HELD_BACK = "while spec.paused is true nothing is made, changed or deleted; set it to false to go on"
+_PASSING_WORDS = re.compile(r" ?\(Request ID: [^)]*\)")
+"""Others with each try of the hub, and no help."""
 _STARTING = frozenset({ENGINES_STARTING, ROUTERS_STARTING, PAUSED})
 """What keeps a pool from a first Ready without being any trouble."""
 
@@ -49,8 +55,8 @@ def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Ver
         ConditionType.KV_EVENTS_FLOWING: _events_flowing(seen),
         ConditionType.SCALING_ACTIVE: _false(because("Manual", "spec.replicas is set by hand")),
         ConditionType.PAUSED: _paused(seen),
-        ConditionType.PROGRESSING: _progressing(seen, done),
     }
+    found[ConditionType.PROGRESSING] = _progressing(seen, done, found[ConditionType.ROUTER_READY])
     found[ConditionType.READY] = _ready(seen, found)
     found[ConditionType.DEGRADED] = _degraded(seen, done, found)
     return found
@@ -92,16 +98,16 @@ def _accepted(done: Sequence[Done]) -> Verdict:
 
 
 def _router_ready(seen: Observed) -> Verdict:
-    ready = sum(router.ready and not router.terminating for router in seen.routers)
+    ready = _routers_ready(seen)
     told = f"{ready} of {seen.pool.spec.router.replicas} routers are ready"
-    mute = [router for router in seen.routers if router.running and router.silent and _was(seen, router)]
+    mute = _mute(seen)
     if ready:
-        return _true("RoutersReady", "; ".join([told, *map(_silence, mute[:1])]))
+        return _true(ROUTERS_SILENT if mute else "RoutersReady", "; ".join([told, *mute[:1], *_tokenizing(seen)]))
     why = next(_troubled(seen), None)
     if why is not None:
         return _false(because(why.code, f"{told}; {why.message}"))
     if mute:
-        return _false(because(ROUTERS_SILENT, f"{told}; {_silence(mute[0])}; {_LIVENESS}"))
+        return _false(because(ROUTERS_SILENT, f"{told}; {mute[0]}; {_LIVENESS}"))
     deployment = seen.children.get(("Deployment", router_name(seen.pool.metadata.name)))
     if deployment is None and seen.pool.spec.paused:
         return _false(because(PAUSED, f"{told}; {_HELD_BACK}"))
@@ -111,6 +117,29 @@ def _router_ready(seen: Observed) -> Verdict:
     states = [router.state.ready_reason for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
+
+
+def _routers_ready(seen: Observed) -> int:
+    return sum(router.ready and not router.terminating for router in seen.routers)
+
+
+def _mute(seen: Observed) -> Sequence[str]:
+    """Routers whose process has been ready and does not tell its state now: one that starts is no such."""
+    return [
+        f"{router.name} does not tell its state: {router.silent}"
+        for router in seen.routers
+        if router.running and router.silent and router.has_been_ready and not router.terminating
+    ]
+
+
+def _tokenizing(seen: Observed) -> Iterator[str]:
+    """That a router asks engines for what it was told to read itself: slower, and nobody would notice otherwise."""
+    wanted = router_config(seen.pool).tokenizer
+    for router in seen.routers:
+        told = router.state.tokenizer if router.state is not None else ""
+        if told.startswith(ASKS_ENGINES) and (wanted.path or wanted.hub_name):
+            yield f"{router.name} {_PASSING_WORDS.sub('', told)}"
+            return
 
 
 def _troubled(seen: Observed) -> Iterator[Reason]:
@@ -124,20 +153,13 @@ def _troubled(seen: Observed) -> Iterator[Reason]:
             yield found
 
 
-def _was(seen: Observed, router: Router) -> bool:
-    """It has served: its Pod is ready, or the pool has been and this one is no newcomer that is still starting."""
-    return router.ready or _has_served(seen)
-
-
-def _silence(router: Router) -> str:
-    return f"{router.name} does not tell its state: {router.silent}"
-
-
 def _events_flowing(seen: Observed) -> Verdict:
     """Of the engines that serve: one that has just come is still being learned, which is no fault."""
     serving = {engine.name for engine in seen.engines if engine.available}
     states = [router.state for router in seen.routers if router.state is not None]
     workers = [worker for state in states for worker in state.workers if worker.pod in serving and worker.ready]
+    if not workers and (mute := _mute(seen)):
+        return Verdict("Unknown", because(ROUTERS_SILENT, mute[0]))
     if not workers:
         return Verdict("Unknown", because("NoWorkers", "no router knows an engine that serves yet"))
     doubtful = [worker for worker in workers if worker.events is not EventState.EXACT]
@@ -158,7 +180,7 @@ def _paused(seen: Observed) -> Verdict:
     return _false(because("NotPaused", "the operator keeps the pool as its spec asks"))
 
 
-def _progressing(seen: Observed, done: Sequence[Done]) -> Verdict:
+def _progressing(seen: Observed, done: Sequence[Done], router_ready: Verdict) -> Verdict:
     if seen.pool.spec.paused:
         return _false(because(PAUSED, "; ".join([_HELD_BACK, *_under_way(seen)])))
     moving = [each.action for each in done if each.refused is None]
@@ -170,6 +192,11 @@ def _progressing(seen: Observed, done: Sequence[Done]) -> Verdict:
         return _true("EnginesMoving", under_way)
     if len(seen.kept) != seen.pool.spec.replicas:
         return _true("EnginesMissing", f"{len(seen.kept)} of {seen.pool.spec.replicas} engines exist")
+    if router_ready.status == "False":
+        starts = router_ready.reason.code == ROUTERS_STARTING
+        return Verdict("True" if starts else "False", router_ready.reason)
+    if _routers_ready(seen) < seen.pool.spec.router.replicas:
+        return _true(ROUTERS_STARTING, router_ready.reason.message)
     return _false(because("AsAsked", "the pool is as its spec asks"))
 
 
@@ -209,12 +236,14 @@ def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType
     trouble = first_cause(seen, done)
     ready = found[ConditionType.READY]
     starts = ready.reason.code in _STARTING
-    if ready.status == "False" and (not starts or _has_served(seen)):
+    if ready.status == "False" and (not starts or _has_been_ready(seen)):
         return Verdict("True", ready.reason)
     if trouble is not None:
         return Verdict("True", trouble)
     if (silence := _silent_engines(seen)) is not None:
         return Verdict("True", silence)
+    if (mute := _still_mute(seen)) is not None:
+        return Verdict("True", mute)
     if found[ConditionType.KV_EVENTS_FLOWING].status == "False":
         return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
     if (stuck := next(_troubled(seen), None)) is not None:
@@ -232,10 +261,22 @@ def _silent_engines(seen: Observed) -> Reason | None:
     return because(ENGINES_SILENT, f"routers get no answer from {_told(silent)} and prefer others; {_LIVENESS}")
 
 
-def _has_served(seen: Observed) -> bool:
-    """It has been Ready once and not well again since: read off the conditions that the round before has written.
+def _still_mute(seen: Observed) -> Reason | None:
+    """Routers that serve and do not tell their state, the second time at least: one answer may be late."""
+    mute = _mute(seen)
+    known = (each for each in seen.pool.status.conditions if each.type == ConditionType.ROUTER_READY)
+    if not mute or not any(each.reason == ROUTERS_SILENT for each in known):
+        return None
+    mend = next((router.mend for router in seen.routers if router.mend), _MUTE_MEND)
+    return because(ROUTERS_SILENT, f"{mute[0]}; {_MUTE_MEANS}; {mend}")
 
-    Degraded itself carries the memory on: a pool that fell from Ready stays degraded until it is Ready again.
+
+def _has_been_ready(seen: Observed) -> bool:
+    """It is Ready or was once, read off the conditions that the round before has written.
+
+    A condition's time moves when it flips: one of Ready that is later than the first visit tells of a flip. Being
+    Degraded tells nothing: a pool may be that from its first moment.
     """
-    signs = {(ConditionType.READY.value, "True"), (ConditionType.DEGRADED.value, "True")}
-    return any((each.type, each.status) in signs for each in seen.pool.status.conditions)
+    times = [each.last_transition_time for each in seen.pool.status.conditions]
+    ready = next((each for each in seen.pool.status.conditions if each.type == ConditionType.READY), None)
+    return ready is not None and (ready.status == "True" or ready.last_transition_time > min(times))

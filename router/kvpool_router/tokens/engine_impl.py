@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import aiohttp
 import msgspec
+from kvpool_api.wire import ASKS_ENGINES
 
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, Prompt, TextPrompt, TokenIds, TokenPrompt, packed
 from kvpool_router.tokens.protocol import Untokenizable
@@ -20,7 +21,7 @@ class EngineTokenizer:
 
     def __init__(self, session: aiohttp.ClientSession, ready_url: Callable[[], str | None], why: str) -> None:
         """`ready_url` answers the base URL of an engine that takes requests now; `why` says what is missing here."""
-        self.description = f"asks an engine's /tokenize for every text: {why}"
+        self.description = f"{ASKS_ENGINES} for every text: {why}"
         self._session = session
         self._ready_url = ready_url
         self._answer = msgspec.json.Decoder(_Tokenized)

@@ -6,13 +6,13 @@ import pytest
 from kvpool_api.conditions import ConditionType
 from kvpool_api.pool import ObjectMeta
 from kvpool_api.status import InferencePoolStatus
-from kvpool_api.wire import EventState
+from kvpool_api.wire import ASKS_ENGINES, EventState
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.observe import engine_of
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import ApplyChild, CreateEngine, Done, because
 from kvpool_operator.status import status_of, status_of_unreadable
-from pool_world import SETTINGS, T0, pod_manifest, pool, router, serving, silent_router, worker_state
+from pool_world import SETTINGS, T0, pod_manifest, pool, router, router_state, serving, silent_router, worker_state
 
 WHY = because("Created", "0 of 2 exist")
 CRASHED = {
@@ -137,7 +137,7 @@ def test_a_pool_that_starts_without_trouble_is_not_degraded_and_one_that_falls_i
     assert conditions(world(engine(0), engine(1), before=first))[ConditionType.DEGRADED].status == "False"
     fallen = world(serving(engine(0)), engine(1), before=status(whole()))
     assert conditions(fallen)[ConditionType.DEGRADED].status == "True"
-    again = world(serving(engine(0)), engine(1), before=status(fallen))
+    again = world(serving(engine(0)), engine(1), before=status(fallen, now=T0 + 5))
     assert conditions(again)[ConditionType.DEGRADED].status == "True"
     assert conditions(whole(before=status(again)))[ConditionType.DEGRADED].status == "False"
 
@@ -295,13 +295,66 @@ def test_a_router_that_a_quota_keeps_away_says_so_and_a_pool_that_never_served_i
 
 def test_a_router_that_falls_silent_is_not_taken_for_one_that_starts():
     served = status(whole(), now=T0)
-    hung = replace(silent_router(), ready=True)
+    hung = replace(silent_router(), ready=True, has_been_ready=True)
     while_its_pod_is_ready = conditions(whole(routers=(hung,), before=served))[ConditionType.ROUTER_READY]
     assert while_its_pod_is_ready.status == "True"
     assert while_its_pod_is_ready.message.endswith("qwen-router-0 does not tell its state: no answer")
-    later = conditions(whole(routers=(silent_router(),), before=served))[ConditionType.READY]
-    assert later.reason == "RoutersSilent"
-    assert "does not tell its state: no answer; the kubelet restarts" in later.message
+    later = conditions(whole(routers=(replace(hung, ready=False),), before=served))
+    assert later[ConditionType.READY].reason == "RoutersSilent"
+    assert "does not tell its state: no answer; the kubelet restarts" in later[ConditionType.READY].message
+    assert (later[ConditionType.PROGRESSING].status, later[ConditionType.PROGRESSING].reason) == (
+        "False",
+        "RoutersSilent",
+    )
+
+
+def test_routers_of_a_pool_that_was_in_trouble_from_its_first_moment_are_not_said_to_have_served():
+    born = status(world(engine(0, **CRASHED), routers=(silent_router(),)))
+    found = conditions(whole(routers=(silent_router(),), before=born), now=T0 + 60)
+    assert found[ConditionType.ROUTER_READY].reason == "RoutersStarting"
+    assert found[ConditionType.DEGRADED].status == "False"
+
+
+def test_a_router_that_serves_and_stays_mute_degrades_the_pool_with_the_mend():
+    mute = replace(silent_router(), ready=True, has_been_ready=True)
+    once = conditions(whole(routers=(mute,), before=status(whole())))
+    assert (once[ConditionType.ROUTER_READY].status, once[ConditionType.DEGRADED].status) == ("True", "False")
+    assert once[ConditionType.KV_EVENTS_FLOWING].message == "qwen-router-0 does not tell its state: no answer"
+    before = status(whole(routers=(mute,)))
+    for each, mend in (
+        (mute, "see its log, and what stands between"),
+        (replace(mute, mend="restart it"), "restart it"),
+    ):
+        found = conditions(whole(routers=(each,), before=before))
+        assert found[ConditionType.READY].status == "True"
+        degraded = found[ConditionType.DEGRADED]
+        assert (degraded.status, degraded.reason) == ("True", "RoutersSilent")
+        assert "no answer; requests are served, but nobody sees" in degraded.message
+        assert mend in degraded.message
+    assert conditions(whole(before=before))[ConditionType.DEGRADED].status == "False"
+
+
+def test_a_router_that_asks_engines_for_what_it_should_read_itself_says_so():
+    why = "OSError: 401 Client Error. (Request ID: Root=1-65), the hub is asked again"
+    asking = router_state([worker_state(engine(slot).name) for slot in (0, 1)])
+    asking = asking.model_copy(update={"tokenizer": f"{ASKS_ENGINES} for every text: {why}"})
+    found = conditions(whole(routers=(replace(router([]), state=asking),)))
+    assert found[ConditionType.ROUTER_READY].message == (
+        "1 of 1 routers are ready; qwen-router-0 asks an engine's /tokenize for every text: "
+        "OSError: 401 Client Error., the hub is asked again"
+    )
+    assert found[ConditionType.DEGRADED].status == "False"
+
+
+def test_a_pool_whose_routers_are_not_all_there_is_not_as_its_spec_asks():
+    starts = conditions(whole(routers=(silent_router(),)))[ConditionType.PROGRESSING]
+    assert (starts.status, starts.reason) == ("True", "RoutersStarting")
+    one_of_two = conditions(whole(router={"replicas": 2}))[ConditionType.PROGRESSING]
+    assert (one_of_two.status, one_of_two.reason, one_of_two.message) == (
+        "True",
+        "RoutersStarting",
+        "1 of 2 routers are ready",
+    )
 
 
 def test_an_engine_that_routers_get_no_answer_from_degrades_a_pool_that_is_still_ready():

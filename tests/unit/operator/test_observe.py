@@ -10,6 +10,7 @@ from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import NotFound, Ref, Refused, Unavailable
 from kvpool_operator.manifests import name_of, port_named, rfc3339, seconds
 from kvpool_operator.observe import NotUnderstood, engine_of, observe, pool_of, router_of, status_as_read
+from kvpool_operator.routers import TokenRefused
 from pool_world import SETTINGS, T0, pod_manifest, pool, router_state
 from store_cluster import Routers, StoreCluster
 
@@ -89,6 +90,20 @@ def test_a_router_runs_while_its_container_does():
     assert runs({"running": {}})
     assert not runs({"waiting": {"reason": "CrashLoopBackOff"}})
     assert not router_of({"metadata": {"name": "r"}}).running
+
+
+@pytest.mark.parametrize(
+    ("ready", "changed_s", "been"),
+    [("True", 0, True), ("False", 0, False), ("False", 5, False), ("False", 6, True), (None, 0, False)],
+)
+def test_a_router_has_been_ready_where_that_has_changed_since_its_process_began(ready, changed_s, been):
+    status = {"containerStatuses": [{"name": "router", "state": {"running": {"startedAt": rfc3339(T0 + 5)}}}]}
+    if ready is not None:
+        changed = {"type": "Ready", "status": ready, "lastTransitionTime": rfc3339(T0 + changed_s)}
+        status["conditions"] = [changed]
+    assert router_of({"metadata": {"name": "r"}, "status": status}).has_been_ready is been
+    waiting = {"containerStatuses": [], "conditions": status.get("conditions", [])}
+    assert router_of({"metadata": {"name": "r"}, "status": waiting}).has_been_ready is (ready == "True")
 
 
 def test_a_port_is_found_by_its_name():
@@ -197,6 +212,13 @@ async def test_a_log_that_cannot_be_had_stops_nothing():
     assert engine.log == ""
 
 
+class WantsAnother:
+    """Routers with a token of their own."""
+
+    async def state(self, host, port, token):
+        raise TokenRefused("it answered 401")
+
+
 def secret(value):
     return {
         "apiVersion": "v1",
@@ -226,6 +248,17 @@ async def test_a_secret_without_a_usable_token_is_as_good_as_none(value):
     seen = await observe(cluster, routers, ref, SETTINGS)
     assert seen.token is None
     assert routers.asked == []
+    assert [router.silent for router in seen.routers] == ["the Secret qwen-admin holds no token to ask it with yet"]
+
+
+async def test_a_router_that_wants_another_token_says_which_secret_and_the_mend():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies()
+    cluster.router_runs()
+    await cluster.apply(secret(base64.b64encode(b"token").decode()), manager="m", force=True)
+    (router,) = (await observe(cluster, WantsAnother(), ref, SETTINGS)).routers
+    assert router.silent == "it answered 401, so it does not know the token of the Secret qwen-admin"
+    assert router.mend.endswith("restart them (kubectl rollout restart deployment qwen-router)")
 
 
 async def test_a_router_that_does_not_answer_is_silent_and_one_that_was_evicted_is_none():

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
-from kvpool_operator.routers import HttpRouterAdmin, RouterSilent
+from kvpool_operator.routers import HttpRouterAdmin, RouterSilent, TokenRefused
 from pool_world import router_state, worker_state
 
 HOST = "127.0.0.1"
@@ -49,6 +49,15 @@ async def test_an_answer_that_is_none_counts_as_silence_and_says_why(status, bod
 
     async with answering(answer) as (admin, port):
         with pytest.raises(RouterSilent, match=words):
+            await admin.state(HOST, port, "token")
+
+
+async def test_a_token_that_is_not_taken_is_told_from_any_other_silence():
+    async def answer(request):
+        return web.Response(status=401)
+
+    async with answering(answer) as (admin, port):
+        with pytest.raises(TokenRefused):
             await admin.state(HOST, port, "token")
 
 
