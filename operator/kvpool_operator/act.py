@@ -16,6 +16,7 @@ from kvpool_operator.cluster.seam import (
     NamespaceEnding,
     NotFound,
     Ref,
+    Refused,
     Unavailable,
 )
 from kvpool_operator.manifests import rfc3339
@@ -28,10 +29,14 @@ from kvpool_operator.plan.actions import (
     Done,
     MarkDraining,
     SetRoutable,
+    briefly,
+    by_kind_and_reason,
     subject,
 )
 
 LOG = logging.getLogger(__name__)
+MOST_AT_ONCE = 64
+"""So many engines are asked for at the same moment: each costs an API server its admission and its quota."""
 
 
 class Actor:
@@ -43,20 +48,43 @@ class Actor:
         self._clock = clock
 
     async def perform(self, actions: Sequence[Action]) -> list[Done]:
-        """Children in their order, then all engines side by side.
+        """Children in their order, then what engines there are side by side, then new ones from a slow start.
 
-        Raises Unavailable (what was done is not known) and NamespaceEnding (the pool goes with its namespace).
+        New ones that were not tried are not in the answer. Raises Unavailable (what was done is not known) and
+        NamespaceEnding (the pool goes with its namespace).
         """
-        done = [await self._attempt(action) for action in actions if isinstance(action, ApplyChild)]
-        engines = [self._attempt(action) for action in actions if not isinstance(action, ApplyChild)]
-        for outcome in await asyncio.gather(*engines, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            done.append(outcome)
+        children = [action for action in actions if isinstance(action, ApplyChild)]
+        new = [action for action in actions if isinstance(action, CreateEngine)]
+        there = [action for action in actions if not isinstance(action, ApplyChild | CreateEngine)]
+        _log([*children, *there])
+        done = [await self._attempt(action) for action in children]
+        return [*done, *await self._side_by_side(there), *await self._slow_start(new)]
+
+    async def _slow_start(self, new: Sequence[CreateEngine]) -> list[Done]:
+        """One, then two, then four … at once, as ReplicaSets do, until the cluster refuses what it would refuse to all.
+
+        So a quota is met by as many as were just made, not by all that are missing.
+        """
+        done: list[Done] = []
+        size = 1
+        try:
+            while len(done) < len(new) and not any(each.goes_for_all for each in done):
+                done += await self._side_by_side(new[len(done) : len(done) + size])
+                size = min(2 * size, MOST_AT_ONCE)
+        finally:
+            _log([each.action for each in done if each.refused is None])
+        _log_refused(done, len(new) - len(done))
         return done
 
+    async def _side_by_side(self, actions: Sequence[Action]) -> list[Done]:
+        """Raises what one of them raised once all have ended."""
+        outcomes = await asyncio.gather(*map(self._attempt, actions), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Done)]
+
     async def _attempt(self, action: Action) -> Done:
-        LOG.info("%s %s: %s", type(action).__name__, subject(action), action.reason.message)
         try:
             await self._call(action)
         except (Unavailable, NamespaceEnding):
@@ -64,7 +92,7 @@ class Actor:
         except AlreadyExists as taken:
             return Done(action, await self._told_taken(action, taken))
         except ClusterError as error:
-            return Done(action, self._refusal(action, error))
+            return Done(action, self._refusal(action, error), _goes_for_all(action, error))
         return Done(action, None)
 
     def _refusal(self, action: Action, error: ClusterError) -> str | None:
@@ -73,7 +101,8 @@ class Actor:
         """
         if isinstance(error, NotFound | Conflict) and not isinstance(action, ApplyChild | CreateEngine):
             return None
-        LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
+        if not isinstance(action, CreateEngine):
+            LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
         return str(error)
 
     async def _told_taken(self, action: Action, taken: AlreadyExists) -> str | None:
@@ -130,3 +159,22 @@ class Actor:
     def _metadata(self, name: str, uid: str) -> Manifest:
         """With the uid: an apply to a Pod that was made anew under this name is then a conflict, not a stray write."""
         return {"name": name, "namespace": self._namespace, "uid": uid}
+
+
+def _goes_for_all(action: Action, error: ClusterError) -> bool:
+    return isinstance(action, CreateEngine) and isinstance(error, Refused)
+
+
+def _log(actions: Sequence[Action]) -> None:
+    """A line for each kind of deed and reason."""
+    for alike in by_kind_and_reason(actions):
+        LOG.info("%s %s: %s", type(alike[0]).__name__, briefly([*map(subject, alike)]), alike[0].reason.message)
+
+
+def _log_refused(done: Sequence[Done], untried: int) -> None:
+    """A line, whatever number was refused."""
+    refused = [each for each in done if each.refused is not None]
+    rest = f"; {untried} more are not tried now" if untried else ""
+    for first in refused[:1]:
+        names = briefly([subject(each.action) for each in refused])
+        LOG.warning("CreateEngine %s was refused: %s%s", names, first.refused, rest)

@@ -28,6 +28,7 @@ from kvpool_operator.observe import NotUnderstood, observe, status_as_read
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan import plan
 from kvpool_operator.plan.actions import Done, Plan
+from kvpool_operator.refusals import Refusals
 from kvpool_operator.report import report
 from kvpool_operator.routers import HttpRouterAdmin, RouterAdmin
 from kvpool_operator.settings import Settings
@@ -64,12 +65,15 @@ class Deps:
     """Each change of any child wakes its pool's loop, so that without one there is no need to read them again."""
 
 
-async def reconcile(deps: Deps, ref: Ref, last_read: LastRead | None = None) -> float | None:
+async def reconcile(
+    deps: Deps, ref: Ref, last_read: LastRead | None = None, refusals: Refusals | None = None
+) -> float | None:
     """One round; when to look again (seconds since the epoch), or None: when something changes.
 
     Raises NotFound when the pool is gone, Unavailable when the cluster cannot answer.
     """
     last_read = last_read or LastRead(deps.settings.resync_s)
+    refusals = refusals or _refusals(deps.settings)
     known = last_read.children(deps.clock())
     try:
         seen = await observe(deps.cluster, deps.routers, ref, deps.settings, known)
@@ -80,19 +84,36 @@ async def reconcile(deps: Deps, ref: Ref, last_read: LastRead | None = None) -> 
         return None
     now = deps.clock()
     planned = plan(seen, deps.settings, now, deps.fresh_token())
-    done = await Actor(deps.cluster, ref.namespace, deps.clock).perform(planned.actions)
-    deps.journal.acted(done)
+    actions, held = refusals.sift(planned.actions, seen, now)
+    performed = await Actor(deps.cluster, ref.namespace, deps.clock).perform(actions)
+    refusals.note(performed, seen, now)
+    deps.journal.acted(performed)
+    done = [*performed, *held]
     status = status_of(seen, done, deps.settings, deps.url_of(seen.pool), now)
     deps.journal.reported(ref, status)
     await report(deps.cluster, seen.pool.metadata, seen.pool.status, status, done, now)
-    if deps.hears_of_children and not done:
+    if deps.hears_of_children and not performed:
         last_read.keep(seen.children, now)
-    return min(_next_looks(planned, done, seen, status, deps.settings, now), default=None)
+    looks = (*_after_deeds(done, refusals, deps.settings, now), *_next_looks(planned, seen, status, deps.settings, now))
+    return min(looks, default=None)
+
+
+def _refusals(settings: Settings) -> Refusals:
+    return Refusals(settings.refused_retry_s, settings.refused_retry_most_s)
+
+
+def _after_deeds(done: Sequence[Done], refusals: Refusals, settings: Settings, now: float) -> Iterator[float]:
+    refused = [each for each in done if each.refused is not None]
+    if any(not each.goes_for_all for each in refused):
+        yield now + settings.refused_retry_s
+    elif refused:
+        yield refusals.again_at
+    elif done:
+        yield now + settings.settle_s
 
 
 def _next_looks(
     planned: Plan,
-    done: Sequence[Done],
     seen: Observed,
     status: InferencePoolStatus,
     settings: Settings,
@@ -100,9 +121,6 @@ def _next_looks(
 ) -> Iterator[float]:
     if planned.look_again_at is not None:
         yield planned.look_again_at
-    if done:
-        refused = any(each.refused is not None for each in done)
-        yield now + (settings.refused_retry_s if refused else settings.settle_s)
     if any(each.type == ConditionType.KV_EVENTS_FLOWING and each.status == "False" for each in status.conditions):
         yield now + settings.doubt_interval_s
     if any(waits_without_a_word(engine.pod) for engine in seen.engines):
@@ -134,14 +152,14 @@ async def run_pool(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | Non
 
 async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | None) -> None:
     """Raises NotFound when the pool is gone."""
-    failures, last_read = 0, LastRead(deps.settings.resync_s)
+    failures, last_read, refusals = 0, LastRead(deps.settings.resync_s), _refusals(deps.settings)
     while True:
         await asyncio.sleep(turns.wait_s() if turns else 0.0)
         if wake.is_set():
             last_read.forget()
         wake.clear()
         try:
-            again = await _told_round(deps, ref, last_read)
+            again = await _told_round(deps, ref, last_read, refusals)
         except NotFound:
             raise
         except Exception as error:
@@ -155,11 +173,11 @@ async def _rounds(deps: Deps, ref: Ref, wake: asyncio.Event, turns: Turns | None
             last_read.forget()
 
 
-async def _told_round(deps: Deps, ref: Ref, last_read: LastRead) -> float | None:
+async def _told_round(deps: Deps, ref: Ref, last_read: LastRead, refusals: Refusals) -> float | None:
     """`reconcile`, timed."""
     begun, failure = time.perf_counter(), None
     try:
-        return await reconcile(deps, ref, last_read)
+        return await reconcile(deps, ref, last_read, refusals)
     except NotFound:
         raise
     except Exception as error:

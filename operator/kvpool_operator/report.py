@@ -24,6 +24,9 @@ from kvpool_operator.plan.actions import (
     MarkDraining,
     SetRoutable,
     because,
+    briefly,
+    by_kind_and_reason,
+    subject,
 )
 
 _BAD_WHEN_FALSE = frozenset(
@@ -79,18 +82,21 @@ async def _write_status(cluster: Cluster, pool: ObjectMeta, status: InferencePoo
 def _acts(done: Sequence[Done], is_new: bool) -> Iterator[tuple[Reason, bool]]:
     """What was done to engines, and to children where somebody else had changed or deleted them, or the spec changed.
 
-    A new pool's children are no news; gates are for the log.
+    Many deeds of one kind and reason are one Event. A new pool's children are no news; gates are for the log.
     """
-    for action in (each.action for each in done if each.refused is None):
-        match action:
-            case SetRoutable():
-                pass
-            case ApplyChild():
-                if not is_new:
-                    yield action.reason, False
-            case _:
-                told = f"{_DEEDS[type(action)]} engine {action.name}: {action.reason.message}"
-                yield because(action.reason.code, told), False
+    performed = [each.action for each in done if each.refused is None]
+    for action in performed:
+        if isinstance(action, ApplyChild) and not is_new:
+            yield action.reason, False
+    engines = [action for action in performed if not isinstance(action, ApplyChild | SetRoutable)]
+    for alike in by_kind_and_reason(engines):
+        reason = alike[0].reason
+        yield because(reason.code, f"{_DEEDS[type(alike[0])]} {_engines(alike)}: {reason.message}"), False
+
+
+def _engines(actions: Sequence[Action]) -> str:
+    names = [subject(action) for action in actions]
+    return f"engine {names[0]}" if len(names) == 1 else f"{len(names)} engines ({briefly(names)})"
 
 
 def _flips(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[tuple[Reason, bool]]:

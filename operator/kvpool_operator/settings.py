@@ -28,7 +28,9 @@ class Settings:
     settle_s: float = 1.0
     """After it has acted, a pool is looked at again this soon even if nothing wakes its loop."""
     refused_retry_s: float = 15.0
-    """What the cluster refused (a quota, a policy) is tried again this often."""
+    """What the cluster refused (a quota, a policy) is tried again this much later; new engines ever later, …"""
+    refused_retry_most_s: float = 300.0
+    """… twice as late each time, up to this; but at once when the spec or the engines that there are have changed."""
     back_off_s: tuple[float, ...] = (0.2, 1.0, 5.0, 15.0)
     """Waits after the first, second … failed round in a row, give or take a third; the last one stays."""
     least_back_off_s: float = 1.0

@@ -1,5 +1,6 @@
 """What a plan consists of: data, each with its reason. The reason becomes Event, log line and condition."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kvpool_api.conditions import Reason
@@ -71,6 +72,8 @@ class Done:
     action: Action
     refused: str | None
     """The cluster's own words where it did not do it."""
+    goes_for_all: bool = False
+    """It was a new engine, and any other would meet the same: a quota, a policy, a missing right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,19 @@ def subject(action: Action) -> str:
             return f"{as_text(action.manifest['kind'])} {name_of(action.manifest)}"
         case _:
             return action.name
+
+
+def by_kind_and_reason(actions: Iterable[Action]) -> list[list[Action]]:
+    """Actions that differ only in what they are about, together, in the order of the first of each."""
+    alike: dict[tuple[type[Action], Reason], list[Action]] = {}
+    for action in actions:
+        alike.setdefault((type(action), action.reason), []).append(action)
+    return list(alike.values())
+
+
+def briefly(names: Sequence[str]) -> str:
+    """The first of these, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def because(code: str, message: str) -> Reason:

@@ -1,6 +1,7 @@
 """Actions meet a cluster that does them, refuses them, or has gone further meanwhile."""
 
 import asyncio
+import logging
 
 import pytest
 from kvpool_api import labels
@@ -8,7 +9,7 @@ from kvpool_operator.act import Actor
 from kvpool_operator.build.access import service_account
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.cluster.local.manifests import ref_of
-from kvpool_operator.cluster.seam import AlreadyExists, NamespaceEnding, Refused, Unavailable
+from kvpool_operator.cluster.seam import AlreadyExists, Forbidden, NamespaceEnding, Refused, Unavailable
 from kvpool_operator.manifests import annotation, condition, name_of, rfc3339, uid_of
 from kvpool_operator.plan.actions import (
     ApplyChild,
@@ -121,15 +122,15 @@ async def test_what_is_refused_is_told_in_the_clusters_words_and_stops_nothing_e
 
 
 async def test_a_cluster_that_cannot_answer_refuses_nothing(cluster, actor):
-    first = create(0)
-    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == first.name else None
+    second = create(1)
+    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == second.name else None
     with pytest.raises(Unavailable):
-        await actor.perform([first, create(1)])
-    assert len(cluster.pods()) == 1
+        await actor.perform([create(0), second, create(2)])
+    assert len(cluster.pods()) == 2
     cluster.refusing = lambda target: Unavailable("down")
     with pytest.raises(Unavailable):
-        await actor.perform([ApplyChild(service_account(pool()), WHY), create(2)])
-    assert len(cluster.pods()) == 1
+        await actor.perform([ApplyChild(service_account(pool()), WHY), create(3)])
+    assert len(cluster.pods()) == 2
 
 
 async def test_in_a_namespace_that_is_ending_nothing_is_a_fault_of_the_pool(cluster, actor):
@@ -139,16 +140,87 @@ async def test_in_a_namespace_that_is_ending_nothing_is_a_fault_of_the_pool(clus
 
 
 async def test_nothing_is_still_under_way_when_the_end_is_told(cluster, actor):
-    first, do_create = create(0), cluster.create
+    second, do_create = create(1), cluster.create
 
     async def slow_for_others(manifest, **how):
-        if name_of(manifest) != first.name:
+        if name_of(manifest) != second.name:
             for _ in range(20):
                 await asyncio.sleep(0)
         return await do_create(manifest, **how)
 
     cluster.create = slow_for_others
-    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == first.name else None
+    cluster.refusing = lambda target: Unavailable("down") if name_of(target) == second.name else None
     with pytest.raises(Unavailable):
-        await actor.perform([first, create(1)])
-    assert len(cluster.pods()) == 1
+        await actor.perform([create(0), second, create(2)])
+    assert len(cluster.pods()) == 2
+
+
+def at_most(cluster, room):
+    """A quota of so many Pods."""
+    left = iter(range(room))
+
+    def refusing(target):
+        is_full = isinstance(target, dict) and target["kind"] == "Pod" and next(left, None) is None
+        return Refused("exceeded quota: few") if is_full else None
+
+    cluster.refusing = refusing
+
+
+@pytest.mark.parametrize(("room", "tried"), [(0, 1), (1, 3), (2, 3), (3, 7), (7, 15)])
+async def test_a_quota_is_met_by_as_many_as_were_just_made_and_by_no_more(cluster, actor, room, tried):
+    tries, do_create = [], cluster.create
+
+    async def counted(manifest, **how):
+        tries.append(name_of(manifest))
+        return await do_create(manifest, **how)
+
+    cluster.create = counted
+    at_most(cluster, room)
+    wanted = [create(slot) for slot in range(200)]
+    done = await actor.perform(wanted)
+    assert tries == [each.name for each in wanted[:tried]]
+    assert [each.refused for each in done] == [None] * room + ["exceeded quota: few"] * (tried - room)
+    assert [each.goes_for_all for each in done] == [each.refused is not None for each in done]
+
+
+async def test_engines_are_made_in_ever_larger_batches_but_never_all_at_once(cluster, actor):
+    under_way, most, do_create = 0, [], cluster.create
+
+    async def counted(manifest, **how):
+        nonlocal under_way
+        under_way += 1
+        most.append(under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await do_create(manifest, **how)
+
+    cluster.create = counted
+    await actor.perform([create(slot) for slot in range(300)])
+    assert len(cluster.pods()) == 300
+    assert max(most) == 64
+    assert most[:7] == [1, 1, 2, 1, 2, 3, 4]
+
+
+async def test_what_one_name_alone_meets_keeps_no_other_engine_waiting(cluster, actor):
+    taken = create(0)
+    stranger = {**taken.manifest, "metadata": {"name": taken.name, "namespace": "default"}}
+    cluster.store.apply(stranger, manager="somebody", force=True)
+    done = await actor.perform([create(slot) for slot in range(4)])
+    assert [each.refused is None for each in done] == [False, True, True, True]
+    assert not any(each.goes_for_all for each in done)
+
+
+async def test_a_missing_right_is_met_once(cluster, actor):
+    cluster.refusing = lambda target: Forbidden("may not create pods")
+    (done,) = await actor.perform([create(slot) for slot in range(4)])
+    assert done.goes_for_all
+
+
+async def test_many_engines_are_one_line_of_the_log_and_so_is_their_refusal(cluster, actor, caplog):
+    caplog.set_level(logging.INFO)
+    at_most(cluster, 30)
+    await actor.perform([create(slot) for slot in range(200)])
+    made, refused = caplog.messages
+    assert made.startswith("CreateEngine qwen-")
+    assert made.endswith("-2 and 27 more: of a test")
+    assert refused.endswith("-30 was refused: exceeded quota: few; 169 more are not tried now")

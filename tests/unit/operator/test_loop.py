@@ -16,6 +16,7 @@ from kvpool_operator.journal import Unheard
 from kvpool_operator.last_read import LastRead
 from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
 from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, uid_of
+from kvpool_operator.refusals import Refusals
 from kvpool_operator.settings import Settings
 from pool_world import T0, router_state, worker_state
 from store_cluster import Routers, StoreCluster, writes_of
@@ -141,6 +142,51 @@ async def test_what_the_cluster_refuses_is_told_and_tried_again_soon():
     await reconcile(deps(cluster, Routers(router_state([]))), ref)
     assert condition(cluster, "WorkloadReady")["reason"] == "QuotaExceeded"
     assert condition(cluster, "Accepted")["status"] == "True"
+
+
+async def test_a_quota_is_asked_ever_more_seldom_and_status_stands_in_between():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1000)
+    tried, refuse = [], writes_of("Pod", Refused("exceeded quota: few"))
+
+    def refusing(target):
+        if error := refuse(target):
+            tried.append(cluster.now - T0)
+        return error
+
+    cluster.refusing = refusing
+    settings = Settings()
+    told, refusals = deps(cluster, settings=settings), Refusals(settings.refused_retry_s, settings.refused_retry_most_s)
+    again = await reconcile(told, ref, refusals=refusals)
+    while cluster.now < T0 + 1000:
+        cluster.now = min(again, cluster.now + 7)
+        again = await reconcile(told, ref, refusals=refusals)
+        assert condition(cluster, "WorkloadReady")["reason"] == "QuotaExceeded"
+        if cluster.now > T0 + 7:
+            assert cluster.writes == []
+        cluster.writes.clear()
+    assert tried == [0, 15, 45, 105, 225, 465, 765]
+    await cluster.user_applies(replicas=999)
+    await reconcile(told, ref, refusals=refusals)
+    assert len(tried) == 8
+
+
+async def test_room_that_an_engine_leaves_is_used_at_once():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=3)
+
+    def refusing(target):
+        is_pod = isinstance(target, dict) and target["kind"] == "Pod"
+        return Refused("exceeded quota: few") if is_pod and len(cluster.pods()) >= 2 else None
+
+    cluster.refusing = refusing
+    told, refusals = deps(cluster), Refusals(15.0, 300.0)
+    for _ in range(3):
+        await reconcile(told, ref, refusals=refusals)
+    gone = cluster.pods()[0]
+    cluster.store.delete(Ref(seam.POD, "default", name_of(gone)), uid=uid_of(gone), grace_s=0)
+    await reconcile(told, ref, refusals=refusals)
+    assert len(cluster.pods()) == 2
 
 
 async def test_a_pool_that_is_being_deleted_gets_nothing_new():

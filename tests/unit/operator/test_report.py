@@ -5,7 +5,15 @@ from kvpool_api.conditions import Condition
 from kvpool_api.pool import ObjectMeta
 from kvpool_api.status import InferencePoolStatus
 from kvpool_operator.cluster.seam import NotFound, Refused
-from kvpool_operator.plan.actions import ApplyChild, CreateEngine, DeleteEngine, Done, SetRoutable, because
+from kvpool_operator.plan.actions import (
+    ApplyChild,
+    CreateEngine,
+    DeleteEngine,
+    Done,
+    MarkDraining,
+    SetRoutable,
+    because,
+)
 from kvpool_operator.report import is_bad, report
 from pool_world import T0
 from store_cluster import StoreCluster, writes_of
@@ -106,6 +114,21 @@ async def test_what_was_done_to_engines_is_told_and_new_children_gates_and_refus
     ]
     await report(cluster, pool, told(), told(), done, T0)
     assert [event["message"] for event in cluster.events()] == ["created engine qwen-x-0: 0 of 2 exist"]
+
+
+async def test_many_deeds_of_one_kind_for_one_reason_are_one_event():
+    cluster, pool = await a_pool()
+    others = because("TemplateChanged", "it is outdated")
+    done = [
+        *(Done(CreateEngine(f"qwen-x-{slot}", {}, WHY), None) for slot in range(32)),
+        Done(CreateEngine("qwen-x-32", {}, WHY), "exceeded quota"),
+        *(Done(MarkDraining(f"qwen-y-{slot}", "u", others), None) for slot in range(2)),
+    ]
+    await report(cluster, pool, told(), told(), done, T0)
+    assert sorted(event["message"] for event in cluster.events()) == [
+        "created 32 engines (qwen-x-0, qwen-x-1, qwen-x-2 and 29 more): 0 of 2 exist",
+        "draining 2 engines (qwen-y-0, qwen-y-1): it is outdated",
+    ]
 
 
 async def test_a_child_that_was_mended_is_told():
