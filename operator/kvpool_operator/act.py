@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from kvpool_api import labels
-from kvpool_api.manifest import Manifest, at
+from kvpool_api.manifest import Manifest, as_list, as_map, at
 
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import (
@@ -19,9 +19,11 @@ from kvpool_operator.cluster.seam import (
     Refused,
     Unavailable,
 )
-from kvpool_operator.manifests import rfc3339
+from kvpool_operator.manifests import is_terminating, rfc3339, uid_of
+from kvpool_operator.ownership import controller
 from kvpool_operator.plan.actions import (
     Action,
+    AdoptEngine,
     ApplyChild,
     ClearDraining,
     CreateEngine,
@@ -29,6 +31,7 @@ from kvpool_operator.plan.actions import (
     Done,
     MarkDraining,
     SetRoutable,
+    because,
     briefly,
     by_kind_and_reason,
     subject,
@@ -72,7 +75,7 @@ class Actor:
                 done += await self._side_by_side(new[len(done) : len(done) + size])
                 size = min(2 * size, MOST_AT_ONCE)
         finally:
-            _log([each.action for each in done if each.refused is None])
+            _log([each.action for each in done if each.refused is None and not each.overtaken])
         _log_refused(done, len(new) - len(done))
         return done
 
@@ -89,40 +92,46 @@ class Actor:
             await self._call(action)
         except (Unavailable, NamespaceEnding):
             raise
-        except AlreadyExists as taken:
-            return Done(action, await self._told_taken(action, taken))
         except ClusterError as error:
-            return Done(action, self._refusal(action, error), _goes_for_all(action, error))
+            if isinstance(error, AlreadyExists) and isinstance(action, CreateEngine):
+                return await self._name_in_use(action, error)
+            if _has_moved_on(action, error):
+                return Done(action, None, overtaken=True)
+            if not isinstance(action, CreateEngine):
+                LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
+            return Done(action, str(error), _goes_for_all(action, error))
         return Done(action, None)
 
-    def _refusal(self, action: Action, error: ClusterError) -> str | None:
-        """What to tell of it. A Pod that was gone or replaced before we came is no refusal: the plan was made from what
-        is no longer so, and the next observation shows it.
+    async def _name_in_use(self, action: CreateEngine, taken: AlreadyExists) -> Done:
+        """Our own Pod of that name is no refusal: another try or another operator made it, or it is still ending. One
+        that has lost the labels by which it is found gets them again.
         """
-        if isinstance(error, NotFound | Conflict) and not isinstance(action, ApplyChild | CreateEngine):
-            return None
-        if not isinstance(action, CreateEngine):
-            LOG.warning("%s %s was refused: %s", type(action).__name__, subject(action), error)
-        return str(error)
-
-    async def _told_taken(self, action: Action, taken: AlreadyExists) -> str | None:
-        """Our own Pod of that name is no refusal: another try or another operator made it, or it is still ending."""
-        assert isinstance(action, CreateEngine)  # noqa: S101 - nothing else is created
-        owner = ("metadata", "ownerReferences")
         try:
             found = await self._cluster.get(Ref(seam.POD, self._namespace, action.name))
         except NotFound:
-            return None
-        if at(found, owner) == at(action.manifest, owner):
-            return None
-        return f"{taken}, and it is not this pool's: delete it, and its place is taken within moments"
+            return Done(action, None, overtaken=True)
+        if controller(found).get("uid") != controller(action.manifest).get("uid"):
+            return Done(action, f"{taken}, and it is not this pool's: delete it, and its place is taken within moments")
+        wanted = as_map(at(action.manifest, ("metadata", "labels")))
+        lost = [key for key, value in wanted.items() if at(found, ("metadata", "labels", key)) != value]
+        if is_terminating(found) or not lost:
+            return Done(action, None, overtaken=True)
+        why = because("Adopted", f"its labels {', '.join(lost)} were gone or changed, so that it was not counted")
+        owners = as_list(at(action.manifest, ("metadata", "ownerReferences")))
+        return await self._attempt(AdoptEngine(action.name, uid_of(found), wanted, owners, why))
 
     def _call(self, action: Action) -> Awaitable[object]:
         match action:
+            case ApplyChild(uid=""):
+                return self._cluster.create(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN)
             case ApplyChild():
-                return self._cluster.apply(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN, force=True)
+                meta = {**as_map(action.manifest["metadata"]), "uid": action.uid}
+                mended: Manifest = {**action.manifest, "metadata": meta}
+                return self._cluster.apply(mended, manager=labels.FIELD_MANAGER_CHILDREN, force=True)
             case CreateEngine():
                 return self._cluster.create(action.manifest, manager=labels.FIELD_MANAGER_CHILDREN)
+            case AdoptEngine():
+                return self._adopt(action)
             case DeleteEngine():
                 return self._cluster.delete(Ref(seam.POD, self._namespace, action.name), uid=action.uid)
             case MarkDraining():
@@ -131,6 +140,13 @@ class Actor:
                 return self._annotate(action.name, action.uid, {})
             case SetRoutable():
                 return self._admit(action)
+
+    def _adopt(self, action: AdoptEngine) -> Awaitable[Manifest]:
+        """By a field manager of its own: one that had applied more to the Pod would now take the rest away."""
+        manifest = self._pod(action.name, action.uid)
+        known = self._metadata(action.name, action.uid)
+        manifest["metadata"] = {**known, "labels": action.labels, "ownerReferences": action.owners}
+        return self._cluster.apply(manifest, manager=labels.FIELD_MANAGER_ADOPTION, force=True)
 
     def _annotate(self, pod: str, uid: str, annotations: dict[str, str]) -> Awaitable[Manifest]:
         """Sets or clears a mark on a Pod, by a field manager that owns nothing but the mark.
@@ -159,6 +175,12 @@ class Actor:
     def _metadata(self, name: str, uid: str) -> Manifest:
         """With the uid: an apply to a Pod that was made anew under this name is then a conflict, not a stray write."""
         return {"name": name, "namespace": self._namespace, "uid": uid}
+
+
+def _has_moved_on(action: Action, error: ClusterError) -> bool:
+    """Something was made, replaced or gone before we came: the plan was made from what is no longer so."""
+    known = not isinstance(action, ApplyChild | CreateEngine)
+    return isinstance(error, Conflict) or (known and isinstance(error, NotFound))
 
 
 def _goes_for_all(action: Action, error: ClusterError) -> bool:

@@ -27,7 +27,8 @@ from kvpool_operator.manifests import label, name_of
 from kvpool_operator.observe import NotUnderstood, observe, status_as_read
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan import plan
-from kvpool_operator.plan.actions import Done, Plan
+from kvpool_operator.plan.actions import AdoptEngine, CreateEngine, Done, Plan
+from kvpool_operator.plan.strangers import name_taken
 from kvpool_operator.refusals import Refusals
 from kvpool_operator.report import report
 from kvpool_operator.routers import HttpRouterAdmin, RouterAdmin
@@ -92,7 +93,7 @@ async def reconcile(
     status = status_of(seen, done, deps.settings, deps.url_of(seen.pool), now)
     deps.journal.reported(ref, status)
     await report(deps.cluster, seen.pool.metadata, seen.pool.status, status, done, now)
-    if deps.hears_of_children and not performed:
+    if deps.hears_of_children and not performed and name_taken(seen) is None:
         last_read.keep(seen.children, now)
     looks = (*_after_deeds(done, refusals, deps.settings, now), *_next_looks(planned, seen, status, deps.settings, now))
     return min(looks, default=None)
@@ -103,13 +104,20 @@ def _refusals(settings: Settings) -> Refusals:
 
 
 def _after_deeds(done: Sequence[Done], refusals: Refusals, settings: Settings, now: float) -> Iterator[float]:
+    """Soon, or, where the same might be done again for ever, later."""
     refused = [each for each in done if each.refused is not None]
     if any(not each.goes_for_all for each in refused):
         yield now + settings.refused_retry_s
     elif refused:
         yield refusals.again_at
+    elif any(isinstance(each.action, AdoptEngine) or _name_was_in_use(each) for each in done):
+        yield now + settings.refused_retry_s
     elif done:
         yield now + settings.settle_s
+
+
+def _name_was_in_use(done: Done) -> bool:
+    return done.overtaken and isinstance(done.action, CreateEngine)
 
 
 def _next_looks(
@@ -121,6 +129,8 @@ def _next_looks(
 ) -> Iterator[float]:
     if planned.look_again_at is not None:
         yield planned.look_again_at
+    if name_taken(seen) is not None:  # no watch tells of what does not bear our label
+        yield now + settings.refused_retry_s
     if any(each.type == ConditionType.KV_EVENTS_FLOWING and each.status == "False" for each in status.conditions):
         yield now + settings.doubt_interval_s
     if any(waits_without_a_word(engine.pod) for engine in seen.engines):

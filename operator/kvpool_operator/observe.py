@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kvpool_api import labels
-from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
+from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.pool import InferencePool
 from kvpool_api.status import InferencePoolStatus
 from kvpool_api.wire import ADMIN_PORT_NAME, ROUTER_ADMIN_PORT
@@ -32,12 +32,13 @@ from kvpool_operator.manifests import (
     uid_of,
 )
 from kvpool_operator.observed import ChildKey, Engine, Observed, Router
+from kvpool_operator.ownership import controller, is_controlled_by, is_strangers
 from kvpool_operator.routers import RouterAdmin, RouterSilent, TokenRefused
 from kvpool_operator.settings import Settings
 from kvpool_operator.status.causes import engine_log_is_needed, waits_without_a_word
 
 LOG_LINES = 2000
-"""VLLM tells one failure in each of its processes; the root cause is the first of these tracebacks."""
+"""vLLM tells one failure in each of its processes; the root cause is the first of these tracebacks."""
 
 
 class NotUnderstood(Exception):
@@ -67,8 +68,8 @@ async def observe(
         _children(cluster, pool, settings, known),
         _get(cluster, Ref(seam.SECRET, namespace, labels.admin_secret_name(name))),
     )
-    token = _token(secret)
-    ours = [pod for pod in engine_pods.items if not _is_of_another(pod, pool.metadata.uid)]
+    token = None if secret is None or is_strangers(secret, pool) else _token(secret)
+    ours = [pod for pod in engine_pods.items if is_controlled_by(pod, pool.metadata.uid) or not controller(pod)]
     engines = await asyncio.gather(*(_with_words(cluster, namespace, engine_of(pod)) for pod in ours))
     alive = [pod for pod in router_pods.items if not has_ended(pod)]
     return Observed(
@@ -77,14 +78,8 @@ async def observe(
         routers=tuple(await asyncio.gather(*(_asked(routers, router_of(pod), token, name) for pod in alive))),
         children=owned,
         token=token,
-        secret_is_anothers=secret is not None and _is_of_another(secret, pool.metadata.uid),
+        secret=secret or {},
     )
-
-
-def _is_of_another(child: Manifest, pool_uid: str) -> bool:
-    """Its controller is somebody else, as with what is left of a deleted pool whose name is in use again."""
-    owners = map(as_map, as_list(at(child, ("metadata", "ownerReferences"))))
-    return any(owner.get("controller") is True and owner.get("uid") != pool_uid for owner in owners)
 
 
 def pool_of(manifest: Manifest) -> InferencePool:
@@ -117,7 +112,7 @@ def engine_of(pod: Manifest) -> Engine:
         uid=uid_of(pod),
         slot=int(slot) if slot.isdecimal() else -1,
         template_hash=label(pod, labels.TEMPLATE_HASH),
-        applied_template=annotation(pod, labels.POD_SPEC) or "",
+        applied_template=annotation(pod, labels.APPLIED_TEMPLATE) or "",
         builder_revision=annotation(pod, labels.BUILDER_REVISION) or "",
         created_at=created,
         terminating=is_terminating(pod),

@@ -85,8 +85,8 @@ class Observed:
     children: Mapping[ChildKey, Manifest] = field(default_factory=dict)
     token: str | None = None
     """The admin token, once there is a Secret with one."""
-    secret_is_anothers: bool = False
-    """That Secret still belongs to a deleted pool of this name, and will be collected with it."""
+    secret: Manifest = field(default_factory=dict)
+    """What bears that Secret's name, whosoever it is; empty where nothing does."""
 
     @property
     def kept(self) -> tuple[Engine, ...]:

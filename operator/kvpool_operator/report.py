@@ -16,6 +16,7 @@ from kvpool_operator.cluster.seam import Cluster, ClusterError, NotFound, Ref
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.plan.actions import (
     Action,
+    AdoptEngine,
     ApplyChild,
     ClearDraining,
     CreateEngine,
@@ -41,6 +42,7 @@ _BAD_WHEN_FALSE = frozenset(
 
 _DEEDS: Mapping[type[Action], str] = {
     CreateEngine: "created",
+    AdoptEngine: "took over",
     DeleteEngine: "deleted",
     MarkDraining: "draining",
     ClearDraining: "no longer draining",
@@ -84,7 +86,7 @@ def _acts(done: Sequence[Done], is_new: bool) -> Iterator[tuple[Reason, bool]]:
 
     Many deeds of one kind and reason are one Event. A new pool's children are no news; gates are for the log.
     """
-    performed = [each.action for each in done if each.refused is None]
+    performed = [each.action for each in done if each.refused is None and not each.overtaken]
     for action in performed:
         if isinstance(action, ApplyChild) and not is_new:
             yield action.reason, False

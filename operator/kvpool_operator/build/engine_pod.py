@@ -1,10 +1,10 @@
 """The engine Pod: one vLLM process group with everything that it needs to serve, tell its cache and leave in peace."""
 
 from kvpool_api.labels import (
+    APPLIED_TEMPLATE,
     BUILDER_REVISION,
     DATA_PARALLEL_SIZE,
     ENGINE_CONTAINER,
-    POD_SPEC,
     ROLE_ENGINE,
     ROUTABLE_GATE,
     SLOT,
@@ -42,7 +42,7 @@ def engine_pod(pool: InferencePool, slot: int, builder_revision: str) -> Json:
             **meta,
             "labels": {**as_map(meta["labels"]), TEMPLATE_HASH: hash_of_template, SLOT: str(slot)},
             "annotations": {
-                POD_SPEC: canonical(AppliedTemplate.of(pool).as_json()),
+                APPLIED_TEMPLATE: canonical(AppliedTemplate.of(pool).as_json()),
                 BUILDER_REVISION: builder_revision,
                 DATA_PARALLEL_SIZE: str(pool.spec.engine.data_parallel_size),
                 SAFE_TO_EVICT: "true",

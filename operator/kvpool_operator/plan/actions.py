@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kvpool_api.conditions import Reason
 from kvpool_api.manifest import Manifest, as_text
+from pydantic import JsonValue
 
 from kvpool_operator.manifests import name_of
 
@@ -15,6 +16,8 @@ class ApplyChild:
 
     manifest: Manifest
     reason: Reason
+    uid: str = ""
+    """Of exactly which object; none: of none yet, and one that comes first is left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,17 @@ class CreateEngine:
 
     name: str
     manifest: Manifest
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptEngine:
+    """A Pod that is the pool's gets the labels and the owner again by which that is seen."""
+
+    name: str
+    uid: str
+    labels: Manifest
+    owners: list[JsonValue]
     reason: Reason
 
 
@@ -62,7 +76,7 @@ class SetRoutable:
     reason: Reason
 
 
-Action = ApplyChild | CreateEngine | DeleteEngine | MarkDraining | ClearDraining | SetRoutable
+Action = ApplyChild | CreateEngine | AdoptEngine | DeleteEngine | MarkDraining | ClearDraining | SetRoutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,8 @@ class Done:
     """The cluster's own words where it did not do it."""
     goes_for_all: bool = False
     """It was a new engine, and any other would meet the same: a quota, a policy, a missing right."""
+    overtaken: bool = False
+    """Nothing was done: the world was no longer as the plan supposes, and the next look shows how it is."""
 
 
 @dataclass(frozen=True, slots=True)

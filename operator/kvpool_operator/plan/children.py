@@ -8,8 +8,9 @@ from pydantic import JsonValue
 from kvpool_operator.build.access import admin_secret
 from kvpool_operator.build.children import children
 from kvpool_operator.build.quantities import canonical_quantity
-from kvpool_operator.manifests import name_of
+from kvpool_operator.manifests import name_of, uid_of
 from kvpool_operator.observed import Observed
+from kvpool_operator.ownership import is_controlled_by, is_strangers
 from kvpool_operator.plan.actions import ApplyChild, because
 from kvpool_operator.settings import Settings
 
@@ -33,20 +34,31 @@ _FALSE_IS_UNSET = frozenset({"hostIPC", "hostNetwork", "hostPID", "readOnly", "s
 
 
 def tend_children(seen: Observed, settings: Settings, fresh_token: str) -> Iterator[ApplyChild]:
-    """The Secret first: the router's Pod waits for it."""
-    if seen.token is None:
-        secret = admin_secret(seen.pool, fresh_token)
-        yield ApplyChild(secret, because("Created", f"Secret {name_of(secret)} was missing"))
-    elif seen.secret_is_anothers:  # routers know this token
-        secret = admin_secret(seen.pool, seen.token)
-        yield ApplyChild(secret, because("Updated", f"Secret {name_of(secret)} was a deleted pool's of this name"))
+    """The Secret first: the router's Pod waits for it. What strangers have made is left alone."""
+    yield from _tend_secret(seen, fresh_token)
     for wanted in children(seen.pool, settings):
         kind, name = as_text(wanted["kind"]), name_of(wanted)
         live = seen.children.get((kind, name))
         if live is None:
             yield ApplyChild(wanted, because("Created", f"{kind} {name} was missing"))
-        elif changed := list(drift(wanted, live)):
-            yield ApplyChild(wanted, because("Updated", f"{kind} {name} differed in {_told(changed)}"))
+        elif not is_strangers(live, seen.pool) and (changed := list(drift(wanted, live))):
+            why = because("Updated", f"{kind} {name} differed in {_told(changed)}")
+            yield ApplyChild(wanted, why, uid_of(live))
+
+
+def _tend_secret(seen: Observed, fresh_token: str) -> Iterator[ApplyChild]:
+    """Taken over from a deleted pool it keeps its token: routers may know it."""
+    pool, live = seen.pool, seen.secret
+    if live and is_strangers(live, pool):
+        return
+    if seen.token is None:
+        secret = admin_secret(pool, fresh_token)
+        told = f"Secret {name_of(secret)} {'held no token' if live else 'was missing'}"
+        yield ApplyChild(secret, because("Created", told), uid_of(live))
+    elif live and not is_controlled_by(live, pool.metadata.uid):
+        secret = admin_secret(pool, seen.token)
+        told = f"Secret {name_of(secret)} was a deleted pool's of this name"
+        yield ApplyChild(secret, because("Updated", told), uid_of(live))
 
 
 def drift(wanted: JsonValue, live: JsonValue, path: str = "") -> Iterator[str]:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 from kvpool_operator.observed import Engine, Observed
 from kvpool_operator.plan.actions import Action, ClearDraining, Plan
+from kvpool_operator.plan.adopt import adopt_orphans
 from kvpool_operator.plan.broken import clear_broken, replacement_held_until
 from kvpool_operator.plan.capacity import Capacity
 from kvpool_operator.plan.children import tend_children
 from kvpool_operator.plan.drain import drain_deadlines, end_drained
 from kvpool_operator.plan.routable import admission_deadlines, admit_engines
+from kvpool_operator.plan.strangers import may_not_begin
 from kvpool_operator.settings import Settings
 
 POLL_S = 0.5
@@ -32,10 +34,13 @@ def _changes(seen: Observed, settings: Settings, now: float, fresh_token: str) -
     """All that a paused pool goes without. Admission is not among it: the gate tells what is so, and an engine that
     has come up may serve.
     """
+    if may_not_begin(seen):
+        return ()
     sized = tuple(Capacity(seen, settings, now).actions())
     called_back = {action.uid for action in sized if isinstance(action, ClearDraining)}
     return (
         *tend_children(seen, settings, fresh_token),
+        *adopt_orphans(seen),
         *(action for action in end_drained(seen, now) if action.uid not in called_back),
         *clear_broken(seen, now),
         *sized,

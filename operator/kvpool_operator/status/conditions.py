@@ -13,6 +13,7 @@ from kvpool_operator.build.router_config import router_config
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done, because, subject
+from kvpool_operator.plan.strangers import may_not_begin, name_taken
 from kvpool_operator.status.causes import cause, is_over_quota, pods_refused
 from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_cause, workload_ready
 
@@ -49,7 +50,7 @@ def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Ver
     """All conditions."""
     serves, why = workload_ready(seen, done)
     found = {
-        ConditionType.ACCEPTED: _accepted(done),
+        ConditionType.ACCEPTED: _accepted(seen, done),
         ConditionType.WORKLOAD_READY: Verdict("True" if serves else "False", why),
         ConditionType.ROUTER_READY: _router_ready(seen),
         ConditionType.KV_EVENTS_FLOWING: _events_flowing(seen),
@@ -90,7 +91,9 @@ def _dated(kind: ConditionType, verdict: Verdict, known: Condition | None, gener
     )
 
 
-def _accepted(done: Sequence[Done]) -> Verdict:
+def _accepted(seen: Observed, done: Sequence[Done]) -> Verdict:
+    if (taken := name_taken(seen)) is not None:
+        return _false(taken)
     refused = next((each for each in done if each.refused is not None and not is_over_quota(each)), None)
     if refused is not None:
         return _false(because("Refused", f"{subject(refused.action)}: {refused.refused}"))
@@ -183,8 +186,10 @@ def _paused(seen: Observed) -> Verdict:
 def _progressing(seen: Observed, done: Sequence[Done], router_ready: Verdict) -> Verdict:
     if seen.pool.spec.paused:
         return _false(because(PAUSED, "; ".join([_HELD_BACK, *_under_way(seen)])))
-    moving = [each.action for each in done if each.refused is None]
+    moving = [each.action for each in done if each.refused is None and not each.overtaken]
     under_way = "; ".join(_under_way(seen))
+    if may_not_begin(seen) and (taken := name_taken(seen)) is not None:
+        return _false(taken)
     if moving:
         first = moving[0]
         return _true(first.reason.code, f"{subject(first)}: {first.reason.message}")

@@ -281,7 +281,8 @@ def test_a_router_that_is_not_ready_says_why():
 def test_a_router_that_a_quota_keeps_away_says_so_and_a_pool_that_never_served_is_degraded_by_it():
     words = 'pods "qwen-router-1-x" is forbidden: exceeded quota: few'
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words}
-    seen = replace(whole(routers=()), children={("Deployment", "qwen-router"): {"status": {"conditions": [refused]}}})
+    ours = {"metadata": {"labels": {"kvpool.dev/pool": "qwen"}}, "status": {"conditions": [refused]}}
+    seen = replace(whole(routers=()), children={("Deployment", "qwen-router"): ours})
     found = conditions(seen)
     told = "raise the namespace's ResourceQuota, or lower spec.router.replicas"
     assert found[ConditionType.READY].reason == "QuotaExceeded"

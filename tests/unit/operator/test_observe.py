@@ -203,6 +203,18 @@ async def test_the_log_of_a_crash_is_read_where_the_pods_status_does_not_tell_th
     assert engine.log == log
 
 
+@pytest.mark.parametrize("kind", ["containerStatuses", "initContainerStatuses"])
+@pytest.mark.parametrize(("message", "log_of"), [("", "licence"), ("told in its status", "")])
+async def test_the_log_of_a_container_beside_the_engine_is_read_where_its_status_says_nothing(kind, message, log_of):
+    cluster, ref = await crashed(exitCode=0)
+    (made,) = cluster.pods()
+    cluster.logs = {name_of(made): "no licence"}
+    ended = {"terminated": {"exitCode": 3, "message": message}}
+    cluster.write_status(made, {"phase": "Running", kind: [{"name": "licence", "ready": False, "state": ended}]})
+    (engine,) = (await observe(cluster, Routers(), ref, SETTINGS)).engines
+    assert (engine.log_of, engine.log) == (log_of, "no licence" if log_of else "")
+
+
 async def test_a_log_that_cannot_be_had_stops_nothing():
     cluster, ref = await crashed(exitCode=1, message=ECHO)
     cluster.refusing = lambda target: (
@@ -223,7 +235,7 @@ def secret(value):
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "qwen-admin", "namespace": "default"},
+        "metadata": {"name": "qwen-admin", "namespace": "default", "labels": {"kvpool.dev/pool": "qwen"}},
         "data": {"token": value},
     }
 

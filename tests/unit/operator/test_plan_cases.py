@@ -101,7 +101,7 @@ def test_a_list_that_is_ours_as_a_whole_may_not_grow_or_shrink():
 
 def test_many_differences_are_counted():
     seen = World(pool(0)).observed()
-    broken = {"kind": "Role", "metadata": {"name": "qwen-router"}}
+    broken = {"kind": "Role", "metadata": {"name": "qwen-router", "labels": {"kvpool.dev/pool": "qwen"}}}
     found = actions(replace(seen, children={**seen.children, ("Role", "qwen-router"): broken}))
     assert " and " in found[0].reason.message
     assert found[0].reason.message.endswith(" more")
@@ -290,7 +290,7 @@ def test_a_changed_argument_is_named_by_its_flag():
     args = {"engine": {"args": ["--max-model-len", "8192"]}}
     before = serving(engine(0, pool(1, engine={"args": ["--max-model-len", "4096"]})))
     (created,) = actions(engines_of(World(pool(1, **args)), before).observed(), kind=CreateEngine)
-    assert created.reason.message == 'spec.engine.args --max-model-len: changed'
+    assert created.reason.message == "spec.engine.args --max-model-len: changed"
 
 
 def test_an_engine_on_a_node_that_stopped_answering_does_not_count_as_serving():
