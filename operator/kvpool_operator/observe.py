@@ -35,7 +35,7 @@ from kvpool_operator.observed import ChildKey, Engine, Observed, Router
 from kvpool_operator.ownership import controller, is_controlled_by, is_strangers
 from kvpool_operator.routers import RouterAdmin, RouterSilent, TokenRefused
 from kvpool_operator.settings import Settings
-from kvpool_operator.status.causes import engine_log_is_needed, waits_without_a_word
+from kvpool_operator.status.causes import waits_without_a_word, whose_log_is_needed
 
 LOG_LINES = 2000
 """vLLM tells one failure in each of its processes; the root cause is the first of these tracebacks."""
@@ -175,8 +175,9 @@ async def _with_words(cluster: Cluster, namespace: str, engine: Engine) -> Engin
     """
     ref = Ref(seam.POD, namespace, engine.name)
     with contextlib.suppress(ClusterError):  # words that cannot be had must not stop the loop
-        if engine_log_is_needed(engine.pod):
-            return replace(engine, log=await cluster.ended_log(ref, container=labels.ENGINE_CONTAINER, lines=LOG_LINES))
+        if (container := whose_log_is_needed(engine.pod)) is not None:
+            log = await cluster.ended_log(ref, container=container, lines=LOG_LINES)
+            return replace(engine, log=log, log_of=container)
         if waits_without_a_word(engine.pod):
             return replace(engine, last_event=await cluster.latest_event(ref, uid=engine.uid) or {})
     return engine

@@ -33,7 +33,9 @@ class Engine:
     draining_since: float | None
     pod: Manifest
     log: str = ""
-    """What its container wrote before it ended, where the Pod's own status does not hold the cause."""
+    """What one of its containers wrote before it ended, where the Pod's own status does not hold the cause."""
+    log_of: str = ""
+    """That container."""
     last_event: Manifest = field(default_factory=dict)
     """What was last told about it, while its containers wait and its status does not say for what."""
 

@@ -43,6 +43,8 @@ class Settings:
     """On top of `kvEvents.syncTimeoutSeconds`: how long an engine that is ready waits for the routers' word."""
     mount_interval_s: float = 10.0
     """While containers are being made, the Events about them are read this often: no watch tells of those."""
+    silence_interval_s: float = 10.0
+    """While a router that was ready does not tell its state, it is asked this often: no watch tells of it."""
     doubt_interval_s: float = 2.0
     """While routers doubt the events of an engine that serves, they are asked this often: no watch tells of it."""
     facts_interval_s: float = 10.0

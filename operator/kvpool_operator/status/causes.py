@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from kvpool_api.conditions import Reason
 from kvpool_api.labels import ENGINE_CONTAINER
@@ -10,8 +11,9 @@ from kvpool_api.manifest import Manifest, as_list, as_map, as_text, at
 from kvpool_operator.last_words import errors, holds_root_cause, last_error
 from kvpool_operator.manifests import condition, container_statuses, seconds
 from kvpool_operator.observed import Engine
-from kvpool_operator.plan.actions import CreateEngine, Done, because
+from kvpool_operator.plan.actions import because
 from kvpool_operator.status.log_causes import known_cause, only_echoes
+from kvpool_operator.status.scheduling import MOUNT_MEND, not_looked_at, unschedulable
 
 KILLED = 137
 """Exit code of a container that SIGKILL ended: 128 and the signal's number."""
@@ -42,25 +44,41 @@ _TIMEOUT_MEND = (
     "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
 )
 _BEING_MADE = frozenset({"ContainerCreating", "PodInitializing"})
-_MOUNT_MEND = "make what is missing, or mend its name in the spec"
 _CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
-def why_unwell(engine: Engine) -> Reason | None:
+@dataclass(frozen=True, slots=True)
+class ContainerLog:
+    """The end of what a container wrote before it ended."""
+
+    container: str
+    text: str
+
+
+def why_unwell(engine: Engine, now: float) -> Reason | None:
     """The cause for an engine that does not serve; None while it starts as it should."""
     if engine.failed_at is not None:
         return _why_ended(engine)
     if engine.lost_contact:
         node = as_text(at(engine.pod, ("spec", "nodeName")))
         return because("NodeLost", f"{engine.name}: its node {node} has stopped answering".replace("  ", " "))
-    return _never_started(engine) or cause(engine.pod, log=engine.log) or _not_mounted(engine)
+    return (
+        _never_started(engine)
+        or not_looked_at(engine, now)
+        or cause(engine.pod, log=_log_of(engine))
+        or _not_mounted(engine)
+    )
+
+
+def _log_of(engine: Engine) -> ContainerLog | None:
+    return ContainerLog(engine.log_of or ENGINE_CONTAINER, engine.log) if engine.log else None
 
 
 def _not_mounted(engine: Engine) -> Reason | None:
     """Kubelets tell of volumes in Events alone. An older complaint is over once another Event has followed it."""
     if as_text(engine.last_event.get("reason")) not in ("FailedMount", "FailedAttachVolume"):
         return None
-    return because("FailedMount", f"{engine.name}: {as_text(engine.last_event.get('message'))}; {_MOUNT_MEND}")
+    return because("FailedMount", f"{engine.name}: {as_text(engine.last_event.get('message'))}; {MOUNT_MEND}")
 
 
 def _never_started(engine: Engine) -> Reason | None:
@@ -86,17 +104,19 @@ def _startup_limit_s(pod: Manifest) -> int:
     return period_s * failures if isinstance(period_s, int) and isinstance(failures, int) else 0
 
 
-def engine_log_is_needed(pod: Manifest) -> bool:
-    """The engine has ended by itself, and its last words in the Pod's status do not hold the root cause.
+def whose_log_is_needed(pod: Manifest) -> str | None:
+    """The container that has ended by itself, and whose last words in the Pod's status do not hold the root cause.
 
     Exit code 0 is no good end either: vLLM's server ends so when its engine core has died, and no status tells of that.
     """
-    for status in container_statuses(pod):
-        if status.get("name") == ENGINE_CONTAINER and status.get("ready") is not True:
-            ended = _last_end(status)
-            by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") not in _NO_LOG
-            return by_itself and not holds_root_cause(as_text(ended.get("message")))
-    return False
+    for status in _all_statuses(pod):
+        ended, name = _last_end(status), as_text(status.get("name"))
+        by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") not in _NO_LOG
+        if status.get("ready") is not True and by_itself:
+            words = as_text(ended.get("message"))
+            is_told = holds_root_cause(words) if name == ENGINE_CONTAINER else bool(words.strip())
+            return None if is_told else name
+    return None
 
 
 def waits_without_a_word(pod: Manifest) -> bool:
@@ -110,48 +130,24 @@ def deepest(found: Sequence[Reason]) -> Reason | None:
     return min(found, key=lambda reason: reason.code in _PASSING, default=None)
 
 
-def cause(pod: Manifest, main: str = ENGINE_CONTAINER, log: str = "") -> Reason | None:
-    """The first cause found in a Pod; `main` is the container that needs no naming, `log` what it wrote to its end.
+def cause(pod: Manifest, main: str = ENGINE_CONTAINER, log: ContainerLog | None = None) -> Reason | None:
+    """The first cause found in a Pod; `main` is the container that needs no naming, `log` what one wrote to its end.
 
     Without a log the cause is looked for in the container's termination message, which holds the log's last 2 KiB.
     """
     name = as_text(at(pod, ("metadata", "name")))
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        return because("Unschedulable", f"{name}: {as_text(scheduled.get('message'))}")
+        return unschedulable(name, as_text(scheduled.get("message")), main)
     return next(_container_causes(pod, name, main, log), None)
 
 
-def quota_refusal(done: Sequence[Done]) -> Reason | None:
-    """An engine that the namespace's quota does not allow: the spec is sound, there is just no room."""
-    return next((_refusal(each) for each in done if is_over_quota(each)), None)
-
-
-def is_over_quota(done: Done) -> bool:
-    return isinstance(done.action, CreateEngine) and "exceeded quota" in (done.refused or "")
-
-
-def _refusal(done: Done) -> Reason:
-    return because("QuotaExceeded", f"{done.refused}; raise the namespace's ResourceQuota, or lower spec.replicas")
-
-
-def pods_refused(deployment: Manifest) -> Reason | None:
-    """Pods of a Deployment that the API server does not take, in the words that its controller passes on."""
-    told = condition(deployment, "ReplicaFailure")
-    if told.get("status") != "True":
-        return None
-    words = as_text(told.get("message"))
-    if "exceeded quota" in words:
-        return because("QuotaExceeded", f"{words}; raise the namespace's ResourceQuota, or lower spec.router.replicas")
-    return because(as_text(told.get("reason")) or "FailedCreate", words)
-
-
-def _container_causes(pod: Manifest, name: str, main: str, log: str) -> Iterator[Reason]:
+def _container_causes(pod: Manifest, name: str, main: str, log: ContainerLog | None) -> Iterator[Reason]:
     for status in _all_statuses(pod):
         if status.get("ready") is not True:
             container = as_text(status.get("name"))
-            is_main = container == main
-            found = _of_container(name if is_main else f"{name} ({container})", status, log if is_main else "")
+            who = name if container == main else f"{name} ({container})"
+            found = _of_container(who, status, log.text if log and log.container == container else "")
             if found is not None:
                 yield found
 
@@ -171,7 +167,7 @@ def _of_container(who: str, status: Manifest, log: str) -> Reason | None:
     if code in _WAITING_CAUSES or code in _PULL_FAILED:
         return _waits(who, "ImagePullBackOff" if code in _PULL_FAILED else code, message)
     if code == "ContainerCreating" and message:
-        return because("FailedMount", f"{who}: {message}; {_MOUNT_MEND}")
+        return because("FailedMount", f"{who}: {message}; {MOUNT_MEND}")
     return _of_end(who, ended, _restarts(status), log) if ended else None
 
 
@@ -207,7 +203,7 @@ def _of_end(who: str, ended: Manifest, restarts: str, log: str) -> Reason:
 def _why_ended(engine: Engine) -> Reason:
     code = as_text(at(engine.pod, ("status", "reason")))
     words = as_text(at(engine.pod, ("status", "message")))
-    known = cause(engine.pod, log=engine.log) if not code else None
+    known = cause(engine.pod, log=_log_of(engine)) if not code else None
     if known is not None:
         return known
     return because(code if _CAMEL_CASE.fullmatch(code) else "Failed", f"{engine.name}: {words or 'it ended for good'}")

@@ -14,7 +14,8 @@ from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed
 from kvpool_operator.plan.actions import Done, because, subject
 from kvpool_operator.plan.strangers import may_not_begin, name_taken
-from kvpool_operator.status.causes import cause, is_over_quota, pods_refused
+from kvpool_operator.status.causes import cause
+from kvpool_operator.status.refused import is_over_quota, pods_refused, refusal
 from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_cause, workload_ready
 
 ROUTERS_STARTING = "RoutersStarting"
@@ -46,9 +47,10 @@ def _false(reason: Reason) -> Verdict:
     return Verdict("False", reason)
 
 
-def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Verdict]:
+def verdicts(seen: Observed, done: Sequence[Done], now: float) -> Mapping[ConditionType, Verdict]:
     """All conditions."""
-    serves, why = workload_ready(seen, done)
+    trouble = first_cause(seen, done, now)
+    serves, why = workload_ready(seen, trouble)
     found = {
         ConditionType.ACCEPTED: _accepted(seen, done),
         ConditionType.WORKLOAD_READY: Verdict("True" if serves else "False", why),
@@ -59,7 +61,7 @@ def verdicts(seen: Observed, done: Sequence[Done]) -> Mapping[ConditionType, Ver
     }
     found[ConditionType.PROGRESSING] = _progressing(seen, done, found[ConditionType.ROUTER_READY])
     found[ConditionType.READY] = _ready(seen, found)
-    found[ConditionType.DEGRADED] = _degraded(seen, done, found)
+    found[ConditionType.DEGRADED] = _degraded(seen, trouble, found)
     return found
 
 
@@ -96,7 +98,7 @@ def _accepted(seen: Observed, done: Sequence[Done]) -> Verdict:
         return _false(taken)
     refused = next((each for each in done if each.refused is not None and not is_over_quota(each)), None)
     if refused is not None:
-        return _false(because("Refused", f"{subject(refused.action)}: {refused.refused}"))
+        return _false(refusal(refused))
     return _true("Accepted", "the cluster takes all that the spec asks for")
 
 
@@ -114,10 +116,10 @@ def _router_ready(seen: Observed) -> Verdict:
     deployment = seen.children.get(("Deployment", router_name(seen.pool.metadata.name)))
     if deployment is None and seen.pool.spec.paused:
         return _false(because(PAUSED, f"{told}; {_HELD_BACK}"))
-    refusal = pods_refused(deployment or {})
-    if refusal is not None:
-        return _false(because(refusal.code, f"{told}; {refusal.message}"))
-    states = [router.state.ready_reason for router in seen.routers if router.state is not None]
+    kept_away = pods_refused(deployment or {})
+    if kept_away is not None:
+        return _false(because(kept_away.code, f"{told}; {kept_away.message}"))
+    states = [router.state.ready_reason.rstrip(".") for router in seen.routers if router.state is not None]
     silent = [f"{router.name}: {router.silent}" for router in seen.routers if router.silent]
     return _false(because(ROUTERS_STARTING, "; ".join([told, *states[:1], *silent[:1]])))
 
@@ -174,7 +176,9 @@ def _events_flowing(seen: Observed) -> Verdict:
 def _doubt(doubtful: Sequence[WorkerState]) -> Reason:
     first = min(doubtful, key=lambda worker: (worker.pod, worker.dp_rank))
     more = f" ({len(doubtful) - 1} more)" if len(doubtful) > 1 else ""
-    return because(first.events.value.capitalize(), f"{first.pod} rank {first.dp_rank}: {first.events_reason}{more}")
+    return because(
+        first.events.value.capitalize(), f"{first.pod} rank {first.dp_rank}: {first.events_reason.rstrip('.')}{more}"
+    )
 
 
 def _paused(seen: Observed) -> Verdict:
@@ -236,9 +240,8 @@ def _ready(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
     return _true("Ready" if seen.pool.spec.replicas else serves.code, serves.message)
 
 
-def _degraded(seen: Observed, done: Sequence[Done], found: Mapping[ConditionType, Verdict]) -> Verdict:
+def _degraded(seen: Observed, trouble: Reason | None, found: Mapping[ConditionType, Verdict]) -> Verdict:
     """Less, or less well, than asked. A pool that starts for the first time without trouble is not."""
-    trouble = first_cause(seen, done)
     ready = found[ConditionType.READY]
     starts = ready.reason.code in _STARTING
     if ready.status == "False" and (not starts or _has_been_ready(seen)):

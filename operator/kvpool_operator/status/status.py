@@ -31,7 +31,7 @@ def status_of(
         selector=",".join(f"{name}={value}" for name, value in engine_selector(pool.metadata.name).items()),
         cache=cache_status(seen, settings, now),
         router=RouterStatus(url=url, ready_replicas=ready_routers),
-        conditions=dated(verdicts(seen, done), pool.status.conditions, pool.metadata.generation, now),
+        conditions=dated(verdicts(seen, done, now), pool.status.conditions, pool.metadata.generation, now),
     )
 
 

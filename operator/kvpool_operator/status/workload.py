@@ -9,14 +9,20 @@ from kvpool_operator.manifests import container_statuses
 from kvpool_operator.observed import Engine, Observed
 from kvpool_operator.plan.actions import Done, because
 from kvpool_operator.plan.broken import unreplaced
-from kvpool_operator.status.causes import deepest, quota_refusal, why_unwell
+from kvpool_operator.status.causes import deepest, why_unwell
+from kvpool_operator.status.refused import refusal_of_engines
 
 ENGINES_STARTING = "EnginesStarting"
 PAUSED = "Paused"
+_SURGE_MEND = (
+    "or, as it is the one more that a rollout makes first, roll in place: spec.rollout {maxSurge: 0, maxUnavailable: 1}"
+)
 
 
-def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
+def workload_ready(seen: Observed, trouble: Reason | None) -> tuple[bool, Reason]:
     """Routable engines >= desired - maxUnavailable, and one at least where any are wanted.
+
+    `trouble` is what `first_cause` has found.
 
     A raised `replicas` alone does not take it away: what served before serves still.
     """
@@ -25,7 +31,6 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
         return True, because("ScaledToZero", _nothing_wanted(seen))
     if available >= desired:
         return True, because("EnginesServe", _routable(seen))
-    trouble = first_cause(seen, done)
     rest = trouble.message if trouble else _starting(seen)
     if available >= _fewest(seen):
         return True, because("EnginesServe", f"{_routable(seen)}, which is enough ({_needed(seen)}); {rest}")
@@ -35,11 +40,18 @@ def workload_ready(seen: Observed, done: Sequence[Done]) -> tuple[bool, Reason]:
     return False, because(code, f"{_routable(seen)} ({_needed(seen)}); {_traffic(seen)}; {rest}")
 
 
-def first_cause(seen: Observed, done: Sequence[Done]) -> Reason | None:
+def first_cause(seen: Observed, done: Sequence[Done], now: float) -> Reason | None:
     """What keeps an engine from serving, the deepest cause there is; None while all start as they should."""
     unwell = [engine for engine in seen.engines if engine.kept and not engine.available]
-    found = (why_unwell(engine) for engine in (*unwell, *(each.engine for each in unreplaced(seen))))
-    return deepest([why for why in found if why is not None]) or quota_refusal(done)
+    found = (why_unwell(engine, now) for engine in (*unwell, *(each.engine for each in unreplaced(seen))))
+    return _of_surge(seen, deepest([why for why in found if why is not None])) or refusal_of_engines(done)
+
+
+def _of_surge(seen: Observed, why: Reason | None) -> Reason | None:
+    """A rollout that makes its new engine first finds no room on a cluster that is full with the old ones."""
+    if why is None or why.code != "Unschedulable" or len(seen.kept) <= seen.pool.spec.replicas:
+        return why
+    return because(why.code, f"{why.message}; {_SURGE_MEND}")
 
 
 def _nothing_wanted(seen: Observed) -> str:

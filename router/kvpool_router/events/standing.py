@@ -42,7 +42,8 @@ def judge(seen: Evidence) -> tuple[EventState, str]:
     if (wrong_size := _wrong_size(seen)) is not None:
         return EventState.APPROXIMATE, wrong_size
     if seen.replaying or not seen.caught_up:
-        return EventState.DEGRADED, f"A replay is under way, applied up to batch {seen.applied}."
+        far = "nothing is applied yet" if seen.applied < 0 else f"applied up to batch {seen.applied}"
+        return EventState.DEGRADED, f"A replay is under way, {far}."
     if not _whole(seen):
         return EventState.DEGRADED, _missing(seen)
     if seen.unreadable:

@@ -33,6 +33,7 @@ def test_a_whole_history_without_trouble_is_exact():
         ({"engine_block_tokens": 32}, EventState.APPROXIMATE, "blocks hold 32 tokens, the pool's 16"),
         ({"caught_up": False}, EventState.DEGRADED, "replay is under way"),
         ({"replaying": True}, EventState.DEGRADED, "applied up to batch 9"),
+        ({"replaying": True, "applied": -1}, EventState.DEGRADED, "under way, nothing is applied yet."),
         ({"first": 5}, EventState.DEGRADED, "begins at batch 5"),
         ({"first": 5, "cache_tokens": None}, EventState.DEGRADED, "an unknown number"),
         ({"first": 5, "replay_trouble": "blocked"}, EventState.DEGRADED, "before batch 5 are unknown: blocked"),

@@ -7,10 +7,15 @@ from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, Done, because
-from kvpool_operator.status.causes import cause, deepest, is_over_quota, quota_refusal, waits_without_a_word, why_unwell
+from kvpool_operator.status.causes import ContainerLog, cause, deepest, waits_without_a_word, why_unwell
+from kvpool_operator.status.refused import is_over_quota, pods_refused, refusal_of_engines
 from pool_world import T0, pod_manifest, pool
 
 WHY = because("Because", "")
+
+
+def unwell(engine, now=T0):
+    return why_unwell(engine, now)
 
 
 def pod(*containers, **status):
@@ -30,7 +35,47 @@ def ended(message="", *, reason="Error", code=1, restarts=3, name="engine", last
 def test_a_pod_that_fits_nowhere_says_so_in_the_schedulers_words():
     words = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     unscheduled = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
-    assert (cause(unscheduled).code, cause(unscheduled).message) == ("Unschedulable", f"p: {words}")
+    mend = "add nodes, or ask for less (spec.resources)"
+    assert cause(unscheduled).code == "Unschedulable"
+    assert cause(unscheduled).message.startswith(f"p: {words[:-1]}; {mend}")
+    assert cause(unscheduled, main="router").message.endswith("; add nodes, or ask for less: spec.router.resources")
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        (
+            '0/1 nodes are available: persistentvolumeclaim "weights" not found. not found',
+            "FailedMount",
+            'persistentvolumeclaim "weights" not found; make what is missing, or mend its name in the spec',
+        ),
+        (
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+            "Unschedulable",
+            "Claims; see why the claim is not bound (kubectl describe pvc), and name a StorageClass",
+        ),
+    ],
+)
+def test_a_claim_that_is_missing_or_waits_has_a_mend_of_its_own(said, code, told):
+    found = cause(pod(conditions=[{"type": "PodScheduled", "status": "False", "message": said}]))
+    assert found.code == code
+    assert told in found.message
+
+
+def test_a_pod_that_no_scheduler_looks_at_says_so_after_a_minute():
+    waits = replace(engine(), pod={**engine().pod, "spec": {"schedulerName": "gpu-batch"}})
+    assert unwell(waits, T0 + 59) is None
+    found = unwell(waits, T0 + 60)
+    assert (found.code, found.message) == (
+        "Unschedulable",
+        f"{waits.name}: no scheduler has looked at it in 60 s; "
+        "see that gpu-batch runs, or name another in spec.podTemplate (schedulerName)",
+    )
+    assert "default-scheduler runs" in unwell(engine(), T0 + 60).message
+    placed = replace(engine(), pod={**engine().pod, "spec": {"nodeName": "n"}})
+    seen = engine(conditions=[{"type": "PodScheduled", "status": "True"}])
+    for each in (placed, seen, replace(engine(), draining_since=T0)):
+        assert unwell(each, T0 + 3600) is None
 
 
 @pytest.mark.parametrize(
@@ -126,10 +171,11 @@ def test_what_names_the_image_stays_in_the_words():
 def test_the_log_goes_before_the_last_words_that_the_pod_holds():
     engine_log = "ValueError: the cause\nRuntimeError: Engine core initialization failed. See root cause above."
     crashed = pod(ended("RuntimeError: Engine core initialization failed. See root cause above."))
-    assert cause(crashed, log=engine_log).message.endswith("ValueError: the cause")
+    assert cause(crashed, log=ContainerLog("engine", engine_log)).message.endswith("ValueError: the cause")
     assert cause(crashed).message.endswith("See root cause above.; its log tells the cause further above")
     beside = pod(ended("KeyError: x", name="sidecar"))
-    assert cause(beside, log=engine_log).message.endswith("KeyError: x")
+    assert cause(beside, log=ContainerLog("engine", engine_log)).message.endswith("KeyError: x")
+    assert cause(beside, log=ContainerLog("sidecar", "loading\nno licence")).message.endswith(": no licence")
 
 
 def test_a_volume_that_is_not_there_is_told_where_the_kubelet_says_so():
@@ -167,22 +213,22 @@ def died_after(seconds, **facts):
 
 
 def test_an_engine_that_did_not_start_in_time_is_not_blamed_for_its_exit_code():
-    slow = why_unwell(died_after(3600))
+    slow = unwell(died_after(3600))
     assert slow.code == "StartupTimeout"
     assert "not ready within 3600 s and ended for that, restarted once; raise spec.engine.startupTimeo" in slow.message
-    assert why_unwell(died_after(3599)).code == "CrashLoop"
-    assert why_unwell(replace(died_after(7200), routable=True)).code == "CrashLoop"
-    assert why_unwell(died_after(3600, ready=True)) is None
+    assert unwell(died_after(3599)).code == "CrashLoop"
+    assert unwell(replace(died_after(7200), routable=True)).code == "CrashLoop"
+    assert unwell(died_after(3600, ready=True)) is None
     unprobed = died_after(3600)
     del unprobed.pod["spec"]["containers"][0]["startupProbe"]
-    assert why_unwell(unprobed).code == "CrashLoop"
+    assert unwell(unprobed).code == "CrashLoop"
 
 
 def test_a_program_that_is_not_there_is_no_engine_that_was_too_slow():
     never = {"reason": "StartError", "exitCode": 128, "message": 'exec: "vllm": not found', "finishedAt": rfc3339(T0)}
     last = {"terminated": {**never, "startedAt": "1970-01-01T00:00:00Z"}}
     held = {"waiting": {"reason": "CrashLoopBackOff"}}
-    found = why_unwell(engine(containerStatuses=[{"name": "engine", "ready": False, "state": held, "lastState": last}]))
+    found = unwell(engine(containerStatuses=[{"name": "engine", "ready": False, "state": held, "lastState": last}]))
     assert found.code == "RunContainerError"
     assert 'exec: "vllm": not found; check the image, and the command' in found.message
 
@@ -190,54 +236,64 @@ def test_a_program_that_is_not_there_is_no_engine_that_was_too_slow():
 def test_a_lost_node_is_named():
     lost = replace(engine(), lost_contact=True)
     lost.pod["spec"]["nodeName"] = "gpu-7"
-    assert why_unwell(lost).message == f"{lost.name}: its node gpu-7 has stopped answering"
+    assert unwell(lost).message == f"{lost.name}: its node gpu-7 has stopped answering"
 
 
 def test_an_evicted_engine_says_why():
     evicted = engine(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
-    assert why_unwell(evicted).code == "Evicted"
-    assert why_unwell(evicted).message.endswith("The node was low on resource: memory.")
+    assert unwell(evicted).code == "Evicted"
+    assert unwell(evicted).message.endswith("The node was low on resource: memory.")
 
 
 def test_an_engine_that_ended_without_a_word_has_failed():
-    assert why_unwell(engine(phase="Failed")).message.endswith("it ended for good")
-    assert why_unwell(engine(phase="Failed", reason="no code")).code == "Failed"
+    assert unwell(engine(phase="Failed")).message.endswith("it ended for good")
+    assert unwell(engine(phase="Failed", reason="no code")).code == "Failed"
     told = engine(phase="Failed", containerStatuses=[ended("ValueError: bad", last=False)])
-    assert why_unwell(told).code == "CrashLoop"
+    assert unwell(told).code == "CrashLoop"
 
 
 def test_an_engine_that_starts_is_not_unwell():
-    assert why_unwell(engine()) is None
+    assert unwell(engine()) is None
 
 
 def test_a_quota_is_no_fault_of_the_spec():
     words = 'pods "p" is forbidden: exceeded quota: gpus, requested: 2, used: 8, limited: 8'
     over = Done(CreateEngine("p", {}, WHY), words)
     assert is_over_quota(over)
-    assert quota_refusal([over]).message.startswith(words)
+    assert refusal_of_engines([over]).message.startswith(words)
     for other in (Done(CreateEngine("p", {}, WHY), None), Done(DeleteEngine("p", "u", WHY), words)):
-        assert quota_refusal([other]) is None
+        assert refusal_of_engines([other]) is None
+
+
+def test_an_engine_that_is_refused_says_why_and_the_mend_where_there_is_one():
+    words = 'pods "p" is forbidden: failed quota: few: must specify requests.cpu for: engine'
+    refused = refusal_of_engines([Done(CreateEngine("p", {}, WHY), words)])
+    mend = "or give the namespace a LimitRange with defaults"
+    assert (refused.code, refused.message) == ("Refused", f"p: {words}; set these in spec.resources, {mend}")
+    assert refusal_of_engines([Done(CreateEngine("p", {}, WHY), "no such class")]).message == "p: no such class"
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words}
+    told = pods_refused({"status": {"conditions": [failure]}})
+    assert (told.code, told.message) == ("FailedCreate", f"{words}; set these in spec.router.resources, {mend}")
 
 
 MAKING = {"name": "engine", "ready": False, "state": {"waiting": {"reason": "ContainerCreating"}}}
 
 
 def starting(**event):
-    made = {**engine_pod(pool(), 0, "1"), "status": {"containerStatuses": [MAKING]}}
-    return replace(engine_of(made), last_event=event)
+    return replace(engine(containerStatuses=[MAKING]), last_event=event)
 
 
 def test_a_volume_that_cannot_be_mounted_is_told_by_an_event_alone():
     words = 'MountVolume.SetUp failed for volume "model": secret "hf" not found'
-    found = why_unwell(starting(reason="FailedMount", type="Warning", message=words))
+    found = unwell(starting(reason="FailedMount", type="Warning", message=words))
     assert found.code == "FailedMount"
     assert words in found.message
     assert found.message.endswith("make what is missing, or mend its name in the spec")
 
 
 def test_an_event_that_is_no_complaint_is_no_cause():
-    assert why_unwell(starting(reason="Pulling", message="Pulling image")) is None
-    assert why_unwell(starting()) is None
+    assert unwell(starting(reason="Pulling", message="Pulling image")) is None
+    assert unwell(starting()) is None
 
 
 @pytest.mark.parametrize(

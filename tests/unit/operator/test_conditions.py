@@ -170,6 +170,29 @@ def test_a_refused_child_means_the_spec_is_not_accepted():
     assert found[ConditionType.DEGRADED].status == "True"
 
 
+def test_an_engine_that_is_refused_is_not_said_to_start():
+    found = conditions(world(), Done(CreateEngine("p", {}, WHY), "no PriorityClass with name high was found"))
+    for kind in (ConditionType.ACCEPTED, ConditionType.WORKLOAD_READY, ConditionType.READY, ConditionType.DEGRADED):
+        assert found[kind].reason == "Refused"
+    assert found[ConditionType.WORKLOAD_READY].message == (
+        "0 of 2 engines are routable (2 are needed); no request can be served; "
+        "p: no PriorityClass with name high was found"
+    )
+
+
+def test_a_surge_that_a_full_cluster_has_no_room_for_is_told_how_to_roll_in_place():
+    words = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    waiting = engine(2, conditions=[{"type": "PodScheduled", "status": "False", "message": words}])
+    in_place = "roll in place: spec.rollout {maxSurge: 0, maxUnavailable: 1}"
+    surge = conditions(world(serving(engine(0)), serving(engine(1)), waiting))[ConditionType.DEGRADED]
+    assert surge.reason == "Unschedulable"
+    assert surge.message.endswith(in_place)
+    first_start = conditions(world(serving(engine(0)), waiting))[ConditionType.DEGRADED]
+    assert first_start.reason == "Unschedulable"
+    assert in_place not in first_start.message
+    assert "add nodes, or ask for less (spec.resources)" in first_start.message
+
+
 def test_a_quota_is_a_cause_and_leaves_the_spec_accepted():
     over = Done(CreateEngine("p", {}, WHY), "exceeded quota: gpus")
     found = conditions(world(serving(engine(0))), over)

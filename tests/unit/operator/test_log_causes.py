@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from kvpool_operator.last_words import LONGEST, errors, holds_root_cause, last_error, plain_lines
-from kvpool_operator.status.causes import cause
+from kvpool_operator.status.causes import ContainerLog, cause
 from kvpool_operator.status.log_causes import known_cause, only_echoes
 
 ENDS = Path(__file__).parent / "engine_ends"
@@ -114,7 +114,7 @@ def test_an_engine_core_that_was_killed_leaves_only_echoes(name):
     assert "kernel" in mend
     ended = {"terminated": {"exitCode": 0}}
     died = {"metadata": {"name": "p"}, "status": {"containerStatuses": [{"name": "engine", "lastState": ended}]}}
-    assert cause(died, log=log).code == "EngineCoreDied"
+    assert cause(died, log=ContainerLog("engine", log)).code == "EngineCoreDied"
     assert cause(died).message == "p: ended with exit code 0, not restarted yet: it said nothing"
     assert only_echoes("ValueError: x") is None
 

@@ -15,7 +15,7 @@ from kvpool_operator.cluster.seam import Change, NotFound, Ref, Refused, Unavail
 from kvpool_operator.journal import Unheard
 from kvpool_operator.last_read import LastRead
 from kvpool_operator.loop import Deps, Loops, back_off_s, operate, reconcile, run_pool
-from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, uid_of
+from kvpool_operator.manifests import annotation, is_terminating, is_true, name_of, seconds, uid_of
 from kvpool_operator.refusals import Refusals
 from kvpool_operator.settings import Settings
 from pool_world import T0, router_state, worker_state
@@ -454,6 +454,29 @@ async def test_while_routers_doubt_an_engines_events_they_are_asked_again_soon()
     cluster.now += QUICK.doubt_interval_s
     assert await reconcile(sure, ref) > cluster.now + QUICK.doubt_interval_s
     assert condition(cluster, "KVEventsFlowing")["status"] == "True"
+
+
+async def test_a_router_that_serves_and_stays_mute_is_asked_again_soon_and_told_until_it_answers():
+    mute, calm = Routers(), replace(QUICK, silence_interval_s=3.0)
+    cluster, ref, told = await serving_pool()
+    told = replace(told, settings=calm, routers=mute)
+    for status in ("False", "True"):
+        assert await reconcile(told, ref) == T0 + 3.0
+        assert condition(cluster, "RouterReady")["reason"] == "RoutersSilent"
+        assert (condition(cluster, "Degraded")["status"], condition(cluster, "Ready")["status"]) == (status, "True")
+    await reconcile(replace(told, routers=knows_all(cluster)), ref)
+    assert condition(cluster, "Degraded")["status"] == "False"
+
+
+async def test_an_engine_that_no_scheduler_has_looked_at_is_looked_at_again_when_one_should_have():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=1)
+    await reconcile(deps(cluster), ref)
+    created = seconds(cluster.pods()[0]["metadata"]["creationTimestamp"])
+    assert await reconcile(deps(cluster), ref) == created + 60
+    cluster.now = created + 60
+    await reconcile(deps(cluster), ref)
+    assert condition(cluster, "Ready")["reason"] == "Unschedulable"
 
 
 async def test_many_pools_that_appear_at_once_are_visited_one_after_the_other():
