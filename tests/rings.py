@@ -37,6 +37,7 @@ MORE_CONTROL_PLANES = (
     "test_crash_points.py",
     "test_faults.py",
     "test_kubectl_plugin.py",
+    "test_names_taken.py",
     "test_pool_at_rest.py",
 )
 ON_ANOTHER_NODE = (
