@@ -5,8 +5,9 @@ import sys
 
 import uvloop
 
+from kvpool_sim.arguments import SettingsError
 from kvpool_sim.process import AddressRefused, serve
-from kvpool_sim.settings import SettingsError, parse
+from kvpool_sim.settings import parse
 
 EXIT_USAGE = 2
 EXIT_ADDRESS = 98

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 import uvicorn
 import zmq
 
+from kvpool_sim.arguments import SettingsError
 from kvpool_sim.core.blocks import BlockPool
 from kvpool_sim.core.engine import EngineCore
 from kvpool_sim.driver import Driver
 from kvpool_sim.http import Receive, Scope, Send, respond
 from kvpool_sim.publisher import Publisher
 from kvpool_sim.server import EngineServer
-from kvpool_sim.settings import Settings, SettingsError, for_rank
+from kvpool_sim.settings import Settings, for_rank
 from kvpool_sim.vocabulary import Vocabulary
 
 _BACKLOG = 2048

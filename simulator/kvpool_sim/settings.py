@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kvpool_sim.arguments import Arguments, SettingsError, amount
 from kvpool_sim.core.engine import Limits
 from kvpool_sim.core.timing import ROWS, Timing, row_for
 from kvpool_sim.publisher import Publishing
@@ -13,10 +14,6 @@ VOCABULARY = 200_000
 """Ids below it are accepted in token prompts: a real model's vocabulary is larger than the stand-in tokenizer's."""
 
 _VLLM = Limits()
-
-
-class SettingsError(Exception):
-    """An argument that makes no sense; says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +44,13 @@ class Settings:
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Settings, and vLLM arguments that mean nothing to a simulation. Raises SettingsError."""
-    known, ignored = _parser(environment).parse_known_args(argv)
+    known = _parser(environment).read(argv)
     if known.timing and known.timing not in ROWS:
         raise SettingsError(f"--sim-timing {known.timing}: no such row; the rows are {', '.join(ROWS)}")
     timing = ROWS[known.timing] if known.timing else row_for(known.model, known.tensor_parallel_size)
     blocks = known.num_gpu_blocks_override or (known.kv_tokens or timing.kv_tokens) // known.block_size + 1
-    max_len = min(known.max_model_len, (blocks - 1) * known.block_size)
+    asked = known.max_model_len if known.max_model_len > 0 else _VLLM.max_model_len
+    max_len = min(asked, (blocks - 1) * known.block_size)
     settings = Settings(
         model=known.model,
         served_names=tuple(known.served_model_name or [known.model]),
@@ -72,37 +70,44 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings
         start_delay_s=known.start_delay,
         speed=known.speed,
     )
-    return settings, [word for word in ignored if word.startswith("-")]
+    return settings, known.unused
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kvpool_sim", description="A vLLM engine without a GPU: vLLM's wire, a modelled clock.", allow_abbrev=False
-    )
+def _parser(environment: Mapping[str, str]) -> Arguments:
+    parser = Arguments("kvpool_sim", "A vLLM engine without a GPU: vLLM's wire, a modelled clock.")
+    parser.add_argument("model")
+    _add_vllm(parser)
     add = parser.add_argument
-    add("model")
-    add("--served-model-name", nargs="+")
-    add("--host", default="127.0.0.1")
-    add("--port", type=int, default=8000)
-    add("--block-size", type=int, default=16)
-    add("--max-model-len", type=int, default=_VLLM.max_model_len)
-    add("--max-num-batched-tokens", type=int, default=_VLLM.max_num_batched_tokens)
-    add("--max-num-seqs", type=int, default=_VLLM.max_num_seqs)
-    add("--num-gpu-blocks-override", type=int)
-    add("--tensor-parallel-size", type=int, default=1)
-    add("--data-parallel-size", type=int, default=1)
-    add("--kv-events-config")
-    add("--enable-prompt-tokens-details", action="store_true")
-    add("--enable-force-include-usage", action="store_true")
-    add("--enable-scale-out", action="store_true")
-    add("--enable-auto-tool-choice", action="store_true")
-    add("--tool-call-parser")
-    add("--shutdown-timeout", type=float, default=0.0)
     add("--sim-timing", dest="timing", default=environment.get("KVPOOL_SIM_TIMING"), help="one of: " + ", ".join(ROWS))
     add("--sim-kv-tokens", dest="kv_tokens", type=int, default=environment.get("KVPOOL_SIM_KV_TOKENS"))
     add("--sim-speed", dest="speed", type=float, default=environment.get("KVPOOL_SIM_SPEED", "1"))
     add("--sim-start-delay", dest="start_delay", type=float, default=environment.get("KVPOOL_SIM_START_DELAY", "0"))
     return parser
+
+
+def _add_vllm(parser: Arguments) -> None:
+    """Those of vLLM's arguments that mean something here."""
+    add, use = parser.add_argument, parser.use
+    add(*use("--served-model-name"), nargs="+")
+    add(*use("--host"), default="127.0.0.1")
+    add(*use("--port"), type=int, default=8000)
+    add(*use("--block-size"), type=int, default=16)
+    add(*use("--max-model-len"), type=amount, default=_VLLM.max_model_len)
+    add(*use("--max-num-batched-tokens"), type=amount, default=_VLLM.max_num_batched_tokens)
+    add(*use("--max-num-seqs"), type=int, default=_VLLM.max_num_seqs)
+    add(*use("--num-gpu-blocks-override"), type=int)
+    add(*use("--tensor-parallel-size"), type=int, default=1)
+    add(*use("--data-parallel-size"), type=int, default=1)
+    add(*use("--kv-events-config"))
+    add(*use("--tool-call-parser"))
+    add(*use("--shutdown-timeout"), type=float, default=0.0)
+    for switch in (
+        "--enable-prompt-tokens-details",
+        "--enable-force-include-usage",
+        "--enable-scale-out",
+        "--enable-auto-tool-choice",
+    ):
+        add(*use(switch), action=argparse.BooleanOptionalAction, default=False)
 
 
 def _publishing(config: str | None, host: str) -> Publishing | None:

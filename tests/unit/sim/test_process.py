@@ -67,10 +67,17 @@ async def test_a_taken_address_is_said_in_one_line(tmp_path):
         await serve(told)
 
 
-def test_a_wrong_argument_ends_the_program_with_exit_code_2(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["kvpool_sim", "m", "--sim-timing", "h900", "--unknown"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--sim-timing", "h900"], "no such row"),
+        (["--max-modellen", "9"], "vllm: error: unrecognized arguments: --max-modellen 9\n"),
+    ],
+)
+def test_a_wrong_argument_ends_the_program_with_exit_code_2(wrong, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kvpool_sim", "m", *wrong])
     assert program.main() == 2
-    assert "no such row" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 def test_the_tokenizer_that_ships_is_what_the_script_makes(tmp_path, monkeypatch):
