@@ -39,6 +39,7 @@ MORE_CONTROL_PLANES = (
     "test_kubectl_plugin.py",
     "test_names_taken.py",
     "test_pool_at_rest.py",
+    "test_slow_start.py",
 )
 ON_ANOTHER_NODE = (
     "test_node.py",
