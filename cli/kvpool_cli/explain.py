@@ -40,7 +40,8 @@ def explain(asked: Asked, place: Place) -> int:
     out = console()
     for pool, decisions in told:
         if decisions:
-            out.print(*explained(pool.pool.metadata.name, decisions, whole=asked.request is not None), sep="\n")
+            title, whole = found.title(pool), asked.request is not None
+            out.print(*explained(pool.pool.metadata.name, decisions, whole=whole, title=title), sep="\n")
     return 0
 
 
@@ -54,7 +55,7 @@ def _chosen(pool: FoundPool, asked: Asked) -> Sequence[Decision]:
 
 
 def _nothing(found: Found, asked: Asked) -> str:
-    names = ", ".join(pool.pool.metadata.name for pool in found.pools)
+    names = ", ".join(map(found.title, found.pools))
     if troubles := [pool.facts.trouble for pool in found.pools if pool.facts.trouble and pool.facts.state is None]:
         return "; ".join(troubles)
     if asked.request is None:

@@ -13,15 +13,16 @@ SHOWN_CANDIDATES = 5
 CHOSEN = "→"
 
 
-def explained(pool: str, decisions: Sequence[Decision], *, whole: bool) -> Iterator[RenderableType]:
-    """A head line, a table and an outcome for each; `whole` shows every engine, else the cheapest few.
+def explained(pool: str, decisions: Sequence[Decision], *, whole: bool, title: str = "") -> Iterator[RenderableType]:
+    """A head line, a table and an outcome for each; `whole` shows every engine, else the cheapest few. `title` stands
+    for the pool's name where that is not enough.
 
     Columns of one width through all tables, so that they read as one. Costs in milliseconds of expected delay.
     """
     parts = list(dict.fromkeys(name for each in decisions for costs in each.candidates for name in costs.parts_s))
     widest = max((len(_name(pool, costs)) for each in decisions for costs in each.candidates), default=0)
     for decision in decisions:
-        yield Text(f"{pool}  {_head(decision)}", style="bold")
+        yield Text(f"{title or pool}  {_head(decision)}", style="bold")
         if decision.candidates:
             yield _table(pool, decision, parts, widest, whole=whole)
         yield from map(Text, _turned_out(pool, decision))

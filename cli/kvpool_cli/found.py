@@ -27,6 +27,13 @@ class Found:
 
     pools: tuple[FoundPool, ...]
     notes: tuple[str, ...] = ()
+    across_namespaces: bool = False
+    """Names alone may mean several pools."""
+
+    def title(self, found: FoundPool) -> str:
+        """How the pool is called among these."""
+        meta = found.pool.metadata
+        return f"{meta.namespace}/{meta.name}" if self.across_namespaces else meta.name
 
 
 def together(routers: Sequence[RouterFacts]) -> RouterFacts:
@@ -49,6 +56,7 @@ def _one_state(states: Sequence[RouterState]) -> RouterState:
         "ready": any(state.ready for state in states),
         "queue": sum(state.queue for state in states),
         "window": window,
+        "tokenizer": "; ".join(dict.fromkeys(state.tokenizer for state in states if state.tokenizer)),
     }
     return states[0].model_copy(update=changes)
 

@@ -22,11 +22,11 @@ RIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A context of a kubeconfig, and the namespace to look into."""
+    """A context of a kubeconfig, and the namespace to look into; None: all."""
 
     kubeconfig: Path
     context: str
-    namespace: str
+    namespace: str | None
 
 
 def access(kubeconfig: Path, context: str | None, namespace: str | None) -> Access:

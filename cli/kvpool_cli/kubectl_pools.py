@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import aiohttp
-from kvpool_api.labels import admin_secret_name, engine_selector, router_selector
+from kvpool_api.labels import ROUTER_CONTAINER, admin_secret_name, engine_selector, router_name, router_selector
 from kvpool_api.manifest import Manifest, as_map, as_text, at
 from kvpool_api.meta import POOL_RESOURCE
 from kvpool_api.pool import InferencePool
@@ -24,6 +24,7 @@ from kvpool_cli.found import Found, FoundPool, together
 from kvpool_cli.kubectl_access import Access, lack, told_to_people
 from kvpool_cli.kubectl_forward import forwarded
 from kvpool_cli.router_facts import RouterFacts, read_router
+from kvpool_cli.view import is_looked_at
 
 PACE = Pace(call_s=10.0, waits_s=(0.2,))
 """Somebody waits at a terminal."""
@@ -37,22 +38,27 @@ async def found_in_cluster(pool: str | None, access: Access, decisions: int) -> 
     with told_to_people(access):
         async with connect(access.kubeconfig, access.context, pace=PACE) as cluster:
             manifests = await _pools(cluster, pool, access)
-            return Found(tuple([await _found(cluster, manifest, decisions) for manifest in manifests]))
+            found = [await _found(cluster, manifest, decisions) for manifest in manifests]
+            return Found(tuple(found), across_namespaces=access.namespace is None)
 
 
 async def _pools(cluster: KubeCluster, wanted: str | None, access: Access) -> Sequence[Manifest]:
-    where = f"namespace {access.namespace} of context {access.context}"
+    namespace, context = access.namespace, f"context {access.context}"
+    if wanted is not None and namespace is None:
+        raise UserError(f"--all-namespaces may find several pools {wanted}; say which one with --namespace")
+    where = context if namespace is None else f"namespace {namespace} of {context}"
     try:
-        if wanted is not None:
-            return [await cluster.get(Ref(POOL, access.namespace, wanted))]
-        if found := (await cluster.list(POOL, namespace=access.namespace, labels={})).items:
+        if wanted is not None and namespace is not None:
+            return [await cluster.get(Ref(POOL, namespace, wanted))]
+        if found := (await cluster.list(POOL, namespace=namespace, labels={})).items:
             return found
     except NotFound as error:
         if "CustomResourceDefinition" in str(error):
             raise UserError(_not_installed(access), exit_code=FAILED) from error
-        others = await _names(cluster, access.namespace)
+        others = await _names(cluster, namespace)
         raise UserError(f"{where} has no pool {wanted}; it has: {others}") from error
-    raise UserError(f"{where} has no pool; apply one, or look elsewhere with --namespace or --context")
+    elsewhere = "--context" if namespace is None else "--namespace, --all-namespaces or --context"
+    raise UserError(f"{where} has no pool; apply one, or look elsewhere with {elsewhere}")
 
 
 def _not_installed(access: Access) -> str:
@@ -62,7 +68,7 @@ def _not_installed(access: Access) -> str:
     )
 
 
-async def _names(cluster: KubeCluster, namespace: str) -> str:
+async def _names(cluster: KubeCluster, namespace: str | None) -> str:
     try:
         found = (await cluster.list(POOL, namespace=namespace, labels={})).items
     except Forbidden as error:
@@ -100,11 +106,11 @@ async def _facts(cluster: KubeCluster, pool: str, namespace: str, decisions: int
         return RouterFacts(trouble=f"the routers cannot be asked: {lack(error)}")
     except NotFound:
         return RouterFacts(trouble=f"the routers cannot be asked: there is no Secret {admin_secret_name(pool)}")
-    return together([await _asked(cluster, router, token, decisions) for router in answering])
+    return together([await _asked(cluster, router, pool, token, decisions) for router in answering])
 
 
 def _no_router(pool: str, routers: Sequence[Manifest]) -> str:
-    why = [found.message for router in routers if (found := cause(router)) is not None]
+    why = [found.message for router in routers if (found := cause(router, ROUTER_CONTAINER)) is not None]
     return f"no router Pod of pool {pool} runs" + (f": {why[0]}" if why else "")
 
 
@@ -113,7 +119,7 @@ async def _token(cluster: KubeCluster, pool: str, namespace: str) -> str:
     return base64.b64decode(as_text(as_map(secret.get("data")).get("token"))).decode()
 
 
-async def _asked(cluster: KubeCluster, router: Manifest, token: str, decisions: int) -> RouterFacts:
+async def _asked(cluster: KubeCluster, router: Manifest, pool: str, token: str, decisions: int) -> RouterFacts:
     name = as_text(at(router, ("metadata", "name")))
     pod = Ref(POD, as_text(at(router, ("metadata", "namespace"))), name)
     timeout = aiohttp.ClientTimeout(total=ROUTER_ANSWERS_S)
@@ -122,9 +128,19 @@ async def _asked(cluster: KubeCluster, router: Manifest, token: str, decisions: 
         aiohttp.ClientSession(timeout=timeout) as session,
     ):
         facts = await read_router(session, forward.url, token, decisions)
+    if facts.refused:
+        return RouterFacts(trouble=_wants_another_token(name, pool, pod.namespace))
     if facts.state is not None or forward.trouble is None:
         return facts
     return RouterFacts(trouble=f"router {name} cannot be asked: {_why(forward.trouble)}")
+
+
+def _wants_another_token(router: str, pool: str, namespace: str) -> str:
+    mend = f"`kubectl -n {namespace} rollout restart deploy {router_name(pool)}`"
+    return (
+        f"router {router} does not take the token of the Secret {admin_secret_name(pool)} (401): "
+        f"a changed Secret reaches it within about two minutes; if this stays, {mend}"
+    )
 
 
 def _why(trouble: ClusterError) -> str:
@@ -138,20 +154,23 @@ def _why(trouble: ClusterError) -> str:
 
 
 async def _operator(cluster: KubeCluster, pool: InferencePool) -> Sequence[str]:
-    """Why nobody has looked at the pool yet, if that is old enough to be wondered at."""
-    if pool.status.conditions or _age_s(pool) < OPERATOR_LOOKS_WITHIN_S:
+    """Why nobody has looked at the pool, or at its newest spec, if that is old enough to be wondered at."""
+    if is_looked_at(pool) or _age_s(pool) < OPERATOR_LOOKS_WITHIN_S:
         return []
-    begun = f"no operator has looked at pool {pool.metadata.name}"
+    what = "the newest spec of pool" if pool.status.conditions else "pool"
+    begun = f"no operator has looked at {what} {pool.metadata.name}"
     try:
         found = await cluster.get(OPERATOR)
     except NotFound:
         mend = "install it (`kubectl apply -k deploy/`), unless it runs in another namespace"
         return [f"{begun}: there is no Deployment {OPERATOR.name} in namespace {OPERATOR.namespace}; {mend}"]
     except Forbidden:
-        return [f"{begun} in {_age_s(pool):.0f} s: ask whoever runs the cluster whether it is installed"]
+        return [f"{begun}: ask whoever runs the cluster whether it is installed"]
     if not at(found, ("status", "readyReplicas")):
         return [f"{begun}: no Pod of its Deployment {OPERATOR.name} in namespace {OPERATOR.namespace} is ready"]
-    return [f"{begun} in {_age_s(pool):.0f} s, though it is ready: see that it watches this namespace, and its log"]
+    if pool.status.conditions:  # the spec may have changed a moment ago
+        return []
+    return [f"{begun}, though it is ready: see that it watches this namespace, and its log"]
 
 
 def _age_s(pool: InferencePool) -> float:

@@ -19,6 +19,10 @@ class PlaceOptions:
         str | None,
         Option("--namespace", "-n", metavar="NAME", help="A cluster's namespace.", show_default="the context's"),
     ] = None
+    all_namespaces: Annotated[
+        bool | None,
+        Option("--all-namespaces", "-A", help="All namespaces of a cluster.", show_default=False),
+    ] = None
     context: Annotated[
         str | None,
         Option(metavar="NAME", help="A context of the kubeconfig.", show_default="its current one"),

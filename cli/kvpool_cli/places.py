@@ -1,6 +1,7 @@
 """Where to look for pools: on this machine or in a cluster, by what was told and what there is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Protocol
@@ -66,7 +67,10 @@ def _in_cluster(options: PlaceOptions, env: Mapping[str, str]) -> Place:
         mend = "pip install 'kvpool[operator]'"
         raise UserError(f"clusters need the package {lacking.name}: {mend}", exit_code=FAILED) from lacking
 
+    if options.all_namespaces and options.namespace:
+        raise UserError("--namespace is one namespace and --all-namespaces every one; leave one out")
     told = access(kubeconfig(options, env), options.context, options.namespace)
+    told = replace(told, namespace=None) if options.all_namespaces else told
 
     async def find(pool: str | None, decisions: int) -> Found:
         return await found_in_cluster(pool, told, decisions)

@@ -26,9 +26,12 @@ def console(*, quiet: bool = False, stderr: bool = False) -> Console:
     return plain if plain.is_terminal else Console(quiet=quiet, stderr=stderr, width=PIPE_WIDTH)
 
 
-def live_table(view: PoolView) -> RenderableType:
-    """One table a pool, 80 columns wide: a line a worker (without the pool's name), its sums below, WHY under it."""
-    table = Table(title=_title(view), title_justify="left", box=box.SIMPLE, padding=0)
+def live_table(view: PoolView, title: str = "") -> RenderableType:
+    """One table a pool, 80 columns wide: a line a worker (without the pool's name), its sums below, WHY under it.
+
+    `title` stands for the pool's name where that is not enough.
+    """
+    table = Table(title=_title(view, title or view.name), title_justify="left", box=box.SIMPLE, padding=0)
     for place, name in enumerate(COLUMNS):
         widest = max((len(word) for word in name.split("\n")), default=0)
         justify: JustifyMethod = "right" if place >= NUMBERS_FROM else "left"
@@ -55,9 +58,9 @@ def _below(view: PoolView) -> Iterator[tuple[str, str]]:
         yield f"and {len(view.causes) - MOST_CAUSES} more", "yellow"
 
 
-def _title(view: PoolView) -> Text:
+def _title(view: PoolView, name: str) -> Text:
     state = Text(view.standing, style="bold green" if view.standing == "ready" else "bold yellow")
-    return Text.assemble(f"{view.name}  ", state, f"  {view.url}")
+    return Text.assemble(f"{name}  ", state, f"  {view.url}")
 
 
 def _cells(line: WorkerLine) -> tuple[str, ...]:
@@ -82,9 +85,11 @@ def plain_line(view: PoolView) -> str:
     return f"{view.name}: {state} | {states} | hit {hit} %, predicted {predicted} %{failed}"
 
 
-def status_report(view: PoolView) -> Iterator[RenderableType]:
-    """All there is to know about a pool, for `kvpool status`."""
-    yield live_table(view)
+def status_report(view: PoolView, title: str = "") -> Iterator[RenderableType]:
+    """All there is to know about a pool, for `kvpool status`. `title` as in `live_table`."""
+    yield live_table(view, title)
+    if view.tokenizer:
+        yield Text(f"tokenizer: {view.tokenizer}")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("condition", "status", "reason", "message"):
         table.add_column(name, no_wrap=name != "message")

@@ -7,6 +7,7 @@ from kvpool_api.wire import Decision, Decisions, RouterState
 from pydantic import ValidationError
 
 LAST_DECISIONS = 100
+UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,8 @@ class RouterFacts:
     state: RouterState | None = None
     decisions: tuple[Decision, ...] = ()
     trouble: str | None = None
+    refused: bool = False
+    """The router wants another token."""
 
 
 async def read_router(
@@ -30,6 +33,9 @@ async def read_router(
         async with session.get(f"{admin_url}/decisions?limit={limit}", headers=headers) as answer:
             answer.raise_for_status()
             decisions = Decisions.model_validate_json(await answer.read()).decisions
+    except aiohttp.ClientResponseError as error:
+        why = f"the router's admin endpoint {admin_url} answers {error.status} {error.message}"
+        return RouterFacts(trouble=why, refused=error.status == UNAUTHORIZED)
     except (aiohttp.ClientError, TimeoutError, ValidationError) as error:
         return RouterFacts(trouble=f"the router's admin endpoint {admin_url} does not answer: {_words(error)}")
     return RouterFacts(state, tuple(decisions))

@@ -32,7 +32,7 @@ def print_reports(views: Sequence[PoolView], found: Found) -> None:
     out = console()
     for shown, told in zip(views, found.pools, strict=True):
         notes = [note for note in told.notes if note not in shown.causes]
-        out.print(*status_report(shown), *notes, sep="\n")
+        out.print(*status_report(shown, found.title(told)), *notes, sep="\n")
     for note in found.notes:
         out.print(note, soft_wrap=True, highlight=False, markup=False)
 

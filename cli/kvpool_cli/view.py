@@ -58,6 +58,8 @@ class PoolView:
     queue: int | None
     requests: int = 0
     errors: int = 0
+    tokenizer: str = ""
+    """What the routers turn prompts into token ids with; empty where none answers."""
 
 
 def view(pool: InferencePool, facts: RouterFacts, pods: Mapping[str, EnginePod], url: str) -> PoolView:
@@ -85,7 +87,13 @@ def view(pool: InferencePool, facts: RouterFacts, pods: Mapping[str, EnginePod],
         queue=None if state is None else state.queue + sum(worker.waiting or 0 for worker in state.workers),
         requests=0 if state is None else state.window.requests,
         errors=0 if state is None else state.window.errors,
+        tokenizer="" if state is None else state.tokenizer,
     )
+
+
+def is_looked_at(pool: InferencePool) -> bool:
+    """The operator has seen the spec as it is now."""
+    return bool(pool.status.conditions) and pool.status.observed_generation >= pool.metadata.generation
 
 
 def condition(pool: InferencePool, kind: ConditionType) -> Condition | None:
@@ -94,7 +102,7 @@ def condition(pool: InferencePool, kind: ConditionType) -> Condition | None:
 
 def why(pool: InferencePool) -> str:
     """The first cause of not being ready, or of being degraded, or that it is paused; else empty."""
-    if pool.status.observed_generation < pool.metadata.generation or not pool.status.conditions:
+    if not is_looked_at(pool):
         return "the operator has not looked at it yet"
     ready, degraded = condition(pool, ConditionType.READY), condition(pool, ConditionType.DEGRADED)
     if ready is not None and ready.status != "True":
@@ -121,7 +129,7 @@ def standing(pool: InferencePool, engines: int | None) -> str:
         return "ready"
     if not engines or not pool.status.routable_replicas:
         return "not ready"
-    doing = "away" if _is(pool, ConditionType.DEGRADED) else "starting"
+    doing = "away" if _is(pool, ConditionType.DEGRADED) else "starting" if is_looked_at(pool) else "asked for"
     told = f"serving with {min(engines, asked)} of {asked} engines"
     return f"{told}, {asked - engines} {doing}" if engines < asked else told
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -84,7 +85,10 @@ async def test_several_routers_are_told_as_one(api, where):
     assert found.facts.state.queue == 2
     assert len(found.facts.decisions) == 3
     assert [each.pod for each in found.facts.state.workers] == ["qwen-1-0"]
-    assert "401" in found.facts.trouble
+    assert found.facts.trouble == (
+        "router qwen-router-3 does not take the token of the Secret qwen-admin (401): a changed Secret reaches it "
+        "within about two minutes; if this stays, `kubectl -n team rollout restart deploy qwen-router`"
+    )
 
 
 async def test_a_pool_that_is_not_there_is_refused_with_those_that_are(api, where):
@@ -95,6 +99,23 @@ async def test_a_pool_that_is_not_there_is_refused_with_those_that_are(api, wher
     assert "it has: none" in str(await refusal(where, "nope"))
     api.refuse(POOLS, "list", "inferencepools")
     assert "(not to be told: ann may not list inferencepools in namespace team)" in str(await refusal(where, "nope"))
+
+
+async def test_pools_of_all_namespaces_are_told_with_theirs(api, where):
+    api.objects["/apis/kvpool.dev/v1alpha1/inferencepools"] = {
+        "metadata": {"resourceVersion": "1"},
+        "items": [api.objects[f"{POOLS}/qwen"]],
+    }
+    everywhere = replace(where, namespace=None)
+    found = await found_in_cluster(None, everywhere, 50)
+    assert [found.title(each) for each in found.pools] == ["team/qwen"]
+    assert list(found.pools[0].pods) == ["qwen-1-0"]
+    error = await refusal(everywhere, "qwen")
+    assert str(error) == "--all-namespaces may find several pools qwen; say which one with --namespace"
+    api.objects["/apis/kvpool.dev/v1alpha1/inferencepools"]["items"] = []
+    assert str(await refusal(everywhere, None)) == (
+        "context here has no pool; apply one, or look elsewhere with --context"
+    )
 
 
 async def test_a_namespace_without_pools_is_said_with_where_else_to_look(api, where):
@@ -191,7 +212,7 @@ async def test_a_router_that_does_not_run_is_said_with_its_cause(api, where):
     statuses = [{"name": "router", "ready": False, "state": {"waiting": waiting}}]
     api.pods = [engine("qwen-1-0"), router_pod(phase="Pending", containerStatuses=statuses)]
     (note,) = (await only(where)).notes
-    assert note.startswith("no router Pod of pool qwen runs: ")
+    assert note.startswith("no router Pod of pool qwen runs: qwen-router-1: ")
     assert "pulling image" in note
     api.pods = []
     assert (await only(where)).notes == ("no router Pod of pool qwen runs",)
@@ -216,6 +237,19 @@ async def test_a_pool_that_no_operator_looks_at_says_where_the_operator_is(api, 
     notes = (await only(where)).notes
     assert notes[0].startswith("no operator has looked at pool qwen")
     assert words in notes[0]
+
+
+@pytest.mark.parametrize(("operator", "told"), [(None, True), ({"status": {"readyReplicas": 1}}, False)])
+async def test_a_spec_that_nobody_has_looked_at_says_where_the_operator_is_unless_it_is_there(
+    api, where, operator, told
+):
+    api.put_pool(conditions=[READY], generation=2)
+    api.objects[f"{POOLS}/qwen"]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    if operator is not None:
+        api.objects[OPERATOR] = operator
+    notes = (await only(where)).notes
+    words = "no operator has looked at the newest spec of pool qwen: there is no Deployment"
+    assert any(note.startswith(words) for note in notes) is told
 
 
 async def test_a_pool_that_has_just_been_applied_is_not_wondered_at(api, where):

@@ -44,6 +44,12 @@ async def test_a_run_folder_and_a_cluster_are_two_places_unless_the_folder_is_th
     assert CLUSTER in await words(env | {"KVPOOL_RUN_FOLDER": str(tmp_path)}, **told)
 
 
+async def test_one_namespace_and_all_of_them_are_two_wishes(env, tmp_path):
+    told = {"kubeconfig": write_kubeconfig(tmp_path), "all_namespaces": True}
+    assert "--all-namespaces may find several pools nope" in await words(env, **told)
+    assert "--all-namespaces every one; leave one out" in await words(env, namespace="x", **told)
+
+
 async def test_untold_pools_that_run_here_come_first_then_a_cluster_if_there_is_one(env, tmp_path):
     assert HERE in await words(env)
     env |= {"KUBECONFIG": f"{tmp_path / 'none'}:{write_kubeconfig(tmp_path)}"}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from kvpool_cli.engine_pods import EnginePod
 from kvpool_cli.render import all_tables, live_table, plain_line, status_report
 from kvpool_cli.router_facts import RouterFacts
@@ -95,6 +97,15 @@ def test_status_reports_every_condition_in_its_own_words():
     assert "of this." in text
 
 
+def test_status_says_which_tokenizer_routers_use_and_how_the_pool_is_called_among_many():
+    found = view(pool(READY), facts(worker()), {}, URL)
+    told = replace(found, tokenizer="asks an engine's /tokenize for every text: the hub is away")
+    text = shown(*status_report(told, "team/qwen"))
+    assert "tokenizer: asks an engine's /tokenize for every text: the hub is away\n" in text
+    assert text.startswith("team/qwen  ready")
+    assert " 1-0 " in text
+
+
 NOT_READY, DEGRADED = condition("Ready", "False", "Killed", "2 of 4 engines serve."), condition("Degraded", "True")
 
 
@@ -110,6 +121,8 @@ def test_what_clients_get_is_said_whatever_ready_means():
     assert said_standing(condition("Ready", "False", "EnginesStarting"), engines=1) == (
         "serving with 1 of 4 engines, 3 starting"
     )
+    unseen = pool(READY, replicas=4, generation=2)
+    assert standing(unseen, 3) == "serving with 3 of 4 engines, 1 asked for"
     assert said_standing(NOT_READY, engines=4) == "serving with 4 of 4 engines"
     assert said_standing(NOT_READY, DEGRADED, engines=0) == "not ready"
     assert said_standing(NOT_READY, engines=None) == "not ready"
