@@ -121,6 +121,12 @@ def _name_rules() -> Iterator[Rule]:
         f"lower-case letters, digits and '-', beginning with a letter and not ending with '-': {why}",
         ".metadata.name",
     )
+    yield Rule(
+        "",
+        "!self.metadata.name.endsWith('-router')",
+        "a name may not end with '-router': what the routers of another pool own is named so; take another name",
+        ".metadata.name",
+    )
 
 
 def _model_rules() -> Iterator[Rule]:

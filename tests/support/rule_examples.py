@@ -196,6 +196,7 @@ EXAMPLES = [
     ),
     Example("shorten it", "metadata.name", {}, {}, name="a" * 41),
     Example("beginning with a letter", "metadata.name", {}, {}, name="4-gpus"),
+    Example("may not end with '-router'", "metadata.name", {}, {}, name="qwen-router"),
 ]
 
 
