@@ -1,7 +1,8 @@
 """Rules that no bound can say: CEL for the API server, evaluated by `validation` on a machine without one.
 
 Each stands at a path of the object and sees the value there as `self`; each message says the mend. Expressions keep to
-what both engines know: no optionals, no library beyond the standard's strings, lists and maps.
+what both engines know: no optionals, no library beyond the standard's strings, lists and maps, and of Kubernetes'
+quantities what `admission.quantities` brings.
 """
 
 from collections.abc import Iterator
@@ -214,6 +215,14 @@ def _resource_rules(path: str) -> Iterator[Rule]:
         f"{resources}.requests.all(name, !name.contains('/') || (name in {resources}.limits && "
         f"string({resources}.limits[name]) == string({resources}.requests[name])))",
         "devices (names with '/', such as nvidia.com/gpu) are requested as they are limited: name them in limits alone",
+        f"{path.removeprefix('spec')}.requests",
+    )
+    request, limit = f"string({resources}.requests[name])", f"string({resources}.limits[name])"
+    yield Rule(
+        "spec",
+        f"{resources}.requests.all(name, name.contains('/') || !(name in {resources}.limits) || "
+        f"!isQuantity({request}) || !isQuantity({limit}) || !quantity({request}).isGreaterThan(quantity({limit})))",
+        "nothing may be requested beyond its limit, or no Pod could be made: lower the request, or raise the limit",
         f"{path.removeprefix('spec')}.requests",
     )
 

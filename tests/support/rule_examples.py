@@ -111,6 +111,18 @@ EXAMPLES = [
         {"router": {"resources": {"requests": {"x.y/z": 1}}}},
         {"router": {"resources": {"limits": {"x.y/z": 1}, "requests": {"x.y/z": 1}}}},
     ),
+    Example(
+        "nothing may be requested beyond its limit",
+        "spec.resources.requests",
+        {"resources": {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 2, "memory": "1024Mi"}}},
+        {"resources": {"limits": {"cpu": "1.5", "memory": "1Gi"}, "requests": {"cpu": "1500m", "memory": "1e9"}}},
+    ),
+    Example(
+        "nothing may be requested beyond its limit",
+        "spec.router.resources.requests",
+        {"router": {"resources": {"limits": {"cpu": "250m"}, "requests": {"cpu": "0.251"}}}},
+        {"router": {"resources": {"limits": {"cpu": "250m"}, "requests": {"memory": "1Gi"}}}},
+    ),
     *(
         Example(
             f"make the limit of {gpu} a multiple of it",

@@ -7,6 +7,7 @@ import cel
 from pydantic import JsonValue
 
 from kvpool_api.admission.errors import ROOT, FieldError, forbidden, invalid, invalid_without_value
+from kvpool_api.admission.quantities import FUNCTIONS
 from kvpool_api.manifest import as_list, as_map, as_text
 
 
@@ -43,7 +44,7 @@ def broken_rules(rules: tuple[CelRule, ...], value: JsonValue, old: JsonValue, p
         if rule.is_transition and old is None:
             continue
         try:
-            holds = rule.program.execute({"self": value, "oldSelf": old})
+            holds = rule.program.execute({"self": value, "oldSelf": old, **FUNCTIONS})
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             yield invalid_without_value(path or ROOT, f"{error} evaluating rule: {rule.message}")
         else:
