@@ -67,7 +67,7 @@ class OperatorMetrics:
             self._pools.visited(pool)
 
     def acted(self, done: Sequence[Done]) -> None:
-        for each in done:
+        for each in (each for each in done if not each.overtaken):
             outcome = "done" if each.refused is None else "refused"
             self._actions.labels(type(each.action).__name__, outcome).inc()
 

@@ -43,7 +43,7 @@ def test_rounds_are_counted_by_outcome_and_timed(metrics, registry):
 
 def test_actions_and_calls_are_counted(metrics, registry):
     action = DeleteEngine("qwen-0", "u", Reason(code="ScaledIn"))
-    metrics.acted([Done(action, None), Done(action, "no")])
+    metrics.acted([Done(action, None), Done(action, "no"), Done(action, None, overtaken=True)])
     metrics.called("patch", "409")
     told = {"action": "DeleteEngine", "outcome": "refused"}
     assert registry.get_sample_value("kvpool_operator_actions_total", told) == 1
