@@ -45,8 +45,9 @@ def test_actions_and_calls_are_counted(metrics, registry):
     action = DeleteEngine("qwen-0", "u", Reason(code="ScaledIn"))
     metrics.acted([Done(action, None), Done(action, "no"), Done(action, None, overtaken=True)])
     metrics.called("patch", "409")
-    told = {"action": "DeleteEngine", "outcome": "refused"}
-    assert registry.get_sample_value("kvpool_operator_actions_total", told) == 1
+    for outcome in ("done", "refused"):
+        told = {"action": "DeleteEngine", "outcome": outcome}
+        assert registry.get_sample_value("kvpool_operator_actions_total", told) == 1
     assert registry.get_sample_value("kvpool_operator_api_calls_total", {"verb": "patch", "code": "409"}) == 1
 
 
