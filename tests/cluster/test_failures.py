@@ -29,6 +29,12 @@ def that_prints(text: str) -> dict[str, Any]:
     return engine(f"import sys; print('INFO starting', file=sys.stderr); sys.exit({text!r})")
 
 
+def beside(program: str) -> dict[str, Any]:
+    """An engine with a container beside it that runs the program."""
+    container = {"name": "licence", "image": simulated(), "command": ["python", "-u", "-c", f"import sys; {program}"]}
+    return {"spec": {"containers": [container]}}
+
+
 @dataclass(frozen=True)
 class Failure:
     """A spec that fails, and what is told of it."""
@@ -42,7 +48,7 @@ class Failure:
 FAILURES = {
     "no-gpu": Failure(
         "Unschedulable",
-        r"{pod}: 0/\d+ nodes are available: .*Insufficient nvidia.com/gpu",
+        r"{pod}: 0/\d+ nodes are available: .*Insufficient nvidia.com/gpu.*; add nodes, or ask for less \(spec",
         {"resources": {"limits": {"nvidia.com/gpu": 2}}},
     ),
     "no-image": Failure(
@@ -62,6 +68,11 @@ FAILURES = {
             "podTemplate": engine("held = [bytearray(2**20) for _ in range(200)]"),
             "resources": {"limits": {"memory": "64Mi"}},
         },
+    ),
+    "sidecar": Failure(
+        "CrashLoop",
+        r"{pod} \(licence\): ended with exit code 3, (not restarted yet|restarted .*): no licence for this host",
+        {"podTemplate": beside("print('asking'); print('no licence for this host'); sys.exit(3)")},
     ),
     "cuda": Failure(
         "CudaOutOfMemory",
@@ -95,8 +106,8 @@ FAILURES = {
         {"model": {"name": "m", "source": {"hub": {"secretRef": {"name": "hub-token"}}}}},
     ),
     "no-claim": Failure(
-        "Unschedulable",
-        r'{pod}: .*persistentvolumeclaim "weights" not found.*',
+        "FailedMount",
+        r'{pod}: .*persistentvolumeclaim "weights" not found; make what is missing, or mend its name in the spec',
         {"model": {"name": "m", "source": {"persistentVolumeClaim": {"claimName": "weights"}}}},
     ),
     "no-template": Failure(
