@@ -106,18 +106,18 @@ async def test_of_several_names_that_are_taken_the_owners_are_named():
     assert f" and {len(NEEDED) - 3} more" in told
 
 
-async def test_a_pool_that_serves_goes_on_when_somebody_takes_one_of_its_names():
+@pytest.mark.parametrize("needed", NEEDED, ids=lambda needed: needed["kind"])
+async def test_a_pool_that_serves_goes_on_when_somebody_takes_one_of_its_names(needed):
     cluster = StoreCluster()
     ref = await cluster.user_applies(replicas=2)
     await reconcile(deps(cluster), ref)
-    (service,) = (each for each in NEEDED if each["kind"] == "Service")
-    cluster.store.delete(ref_of(service), uid=uid_of(cluster.store.get(ref_of(service))))
-    theirs = cluster.store.apply(strangers(service), manager="somebody", force=True)
+    cluster.store.delete(ref_of(needed), uid=uid_of(cluster.store.get(ref_of(needed))))
+    theirs = cluster.store.apply(strangers(needed), manager="somebody", force=True)
     lost = cluster.pods()[0]
     cluster.store.delete(Ref(seam.POD, "default", name_of(lost)), uid=uid_of(lost), grace_s=0)
     await reconcile(deps(cluster), ref)
     assert len(cluster.pods()) == 2
-    assert cluster.store.get(ref_of(service)) == theirs
+    assert cluster.store.get(ref_of(needed)) == theirs
     assert condition(cluster, "Accepted")["reason"] == "NameTaken"
 
 
