@@ -12,7 +12,7 @@ from kvpool_api.wire import ASKS_ENGINES, EventState, WorkerState
 from kvpool_operator.build.router_config import router_config
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observed import Observed
-from kvpool_operator.plan.actions import Done, because, subject
+from kvpool_operator.plan.actions import Done, because, briefly, subject
 from kvpool_operator.plan.strangers import may_not_begin, name_taken
 from kvpool_operator.status.causes import cause
 from kvpool_operator.status.refused import is_over_quota, pods_refused, refusal
@@ -217,11 +217,7 @@ def _under_way(seen: Observed) -> Iterator[str]:
         ("draining", [e.name for e in seen.engines if e.active and e.draining_since is not None]),
     ):
         if names:
-            yield f"{what}: {_told(names)}"
-
-
-def _told(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            yield f"{what}: {briefly(names)}"
 
 
 def _ready(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
@@ -266,7 +262,7 @@ def _silent_engines(seen: Observed) -> Reason | None:
     silent = sorted({each.pod for each in workers if each.circuit_open and each.pod in serving})
     if not silent:
         return None
-    return because(ENGINES_SILENT, f"routers get no answer from {_told(silent)} and prefer others; {_LIVENESS}")
+    return because(ENGINES_SILENT, f"routers get no answer from {briefly(silent)} and prefer others; {_LIVENESS}")
 
 
 def _still_mute(seen: Observed) -> Reason | None:
