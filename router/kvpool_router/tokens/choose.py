@@ -52,7 +52,7 @@ async def _from_hub(
         except OSError as error:
             if str(error) != told:
                 told = str(error)
-                yield engines(f"{told}; the hub is asked again now and then")
+                yield engines(f"{told.rstrip('.')}; the hub is asked again now and then")
             await asyncio.sleep(pause_s)
         else:
             found = await aside(partial(_loaded, folder, config))
