@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,15 @@ def told(monkeypatch) -> Told:
     return cluster
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Signals do what they do by themselves, also where these tests run under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, what in before.items():
+        signal.signal(number, what)
+
+
 def test_what_an_earlier_run_left_goes_first_and_what_this_one_started_goes_last(told):
     with lifetime.held(NAME) as used:
         assert list(used) == [told]
@@ -57,13 +66,20 @@ def test_what_an_earlier_run_left_goes_first_and_what_this_one_started_goes_last
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_whoever_is_told_to_end_takes_its_cluster_down(told, number):
+def test_whoever_is_told_to_end_takes_its_cluster_down(told, heeded, number):
     with pytest.raises(KeyboardInterrupt), lifetime.held(NAME):
         os.kill(os.getpid(), number)
     assert told.words == ["down", "up", "down"]
 
 
-def test_a_start_that_is_told_to_end_takes_down_what_it_had(told):
+def test_what_nohup_has_ignored_stays_ignored(told, heeded):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with lifetime.held(NAME):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert told.words == ["down", "up"]
+
+
+def test_a_start_that_is_told_to_end_takes_down_what_it_had(told, heeded):
     told.on_up = lambda: os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), lifetime.held(NAME):
         raise AssertionError("not reached")
