@@ -204,23 +204,24 @@ async def _told_round(deps: Deps, ref: Ref, last_read: LastRead, refusals: Refus
 
 async def _rest(deps: Deps, wake: asyncio.Event, until: float | None) -> bool:
     """Whether it was news that ended it."""
-    heard = False
-    rest_s = deps.settings.resync_s if until is None else max(0.0, until - deps.clock())
+    heard, settings, begun = False, deps.settings, time.monotonic()
+    rest_s = settings.resync_s if until is None else max(0.0, until - deps.clock())
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(min(rest_s, deps.settings.resync_s)):
+        async with asyncio.timeout(min(rest_s, settings.resync_s)):
             heard = await wake.wait()
-            await _quiet(deps.settings, wake)
+            is_burst = time.monotonic() - begun < settings.debounce_limit_s
+            await _quiet(wake, settings.debounce_after_round_s if is_burst else settings.debounce_s, settings)
     return heard
 
 
-async def _quiet(settings: Settings, wake: asyncio.Event) -> None:
-    """Until nothing has woken us for a moment, so that a burst costs one round; but an endless one does not hold us."""
+async def _quiet(wake: asyncio.Event, quiet_s: float, settings: Settings) -> None:
+    """Until nothing has woken us for so long, so that a burst costs one round; but an endless one does not hold us."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.debounce_limit_s):
             while wake.is_set():
                 wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(settings.debounce_s):
+                    async with asyncio.timeout(quiet_s):
                         await wake.wait()
 
 

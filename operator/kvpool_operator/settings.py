@@ -19,6 +19,8 @@ class Settings:
     """A pool is looked at this often even if nothing wakes its loop."""
     debounce_s: float = 0.05
     """After a wake-up the loop waits until there was none for this long."""
+    debounce_after_round_s: float = 0.25
+    """The same within `debounce_limit_s` of its last round: single events of a long burst come further apart."""
     debounce_limit_s: float = 1.0
     """It does not wait longer than this."""
     rounds_at_once: int = 10

@@ -51,7 +51,9 @@ def test_get_shows_model_readiness_hit_rate_queue_and_why(kubectl: Kubectl):
     assert 50 < int(shown["HIT%"]) < 100
     wide = table(kubectl("get", POOLS, "qwen", "--output", "wide"))
     assert list(wide)[-3:] == ["PREDICTED%", "KV%", "ROUTER_URL"]
-    assert (wide["PREDICTED%"], wide["ROUTER_URL"]) == (shown["HIT%"], f"http://qwen.{kubectl.namespace}.svc")
+    # A prompt that no engine tokenized in time has no prediction; none foretells what is not there.
+    assert 0 < int(wide["PREDICTED%"]) <= int(wide["HIT%"])
+    assert wide["ROUTER_URL"] == f"http://qwen.{kubectl.namespace}.svc"
 
 
 def test_describe_tells_every_condition_and_what_has_happened(kubectl: Kubectl):

@@ -58,8 +58,8 @@ async def test_a_quota_is_asked_about_a_few_times_and_ever_more_seldom(
     assert 1 <= codes.count(201) <= 2  # the router's Pod may have come first
     assert len(codes) <= 9
     waits_s = [later - earlier for earlier, later in pairwise(refused_at[-4:])]
-    assert waits_s == sorted(waits_s)
-    assert waits_s[-1] > 3 * waits_s[0]
+    for doublings, wait_s in enumerate(waits_s):  # a busy machine makes any of them longer, and none shorter
+        assert wait_s > 0.95 * SOON.refused_retry_s * 2**doublings
     (made,) = [
         e for e in (await cluster.list(seam.EVENT, namespace=namespace, labels={})).items if e["reason"] == "Created"
     ]

@@ -21,7 +21,14 @@ from kvpool_operator.settings import Settings
 from pool_world import T0, router_state, worker_state
 from store_cluster import Routers, StoreCluster, writes_of
 
-QUICK = Settings(debounce_s=0.0, back_off_s=(0.001, 0.002), re_list_s=0.001, settle_s=0.01, refused_retry_s=0.02)
+QUICK = Settings(
+    debounce_s=0.0,
+    debounce_after_round_s=0.0,
+    back_off_s=(0.001, 0.002),
+    re_list_s=0.001,
+    settle_s=0.01,
+    refused_retry_s=0.02,
+)
 
 
 def deps(cluster, routers=None, settings=QUICK):
@@ -384,7 +391,7 @@ def journaled(cluster, **settings):
 async def test_a_burst_of_wake_ups_costs_one_round_and_an_endless_one_does_not_hold_the_loop():
     cluster = StoreCluster()
     ref = await cluster.user_applies(replicas=0)
-    told, kept = journaled(cluster, debounce_s=0.05, debounce_limit_s=0.3)
+    told, kept = journaled(cluster, debounce_s=0.05, debounce_after_round_s=0.05, debounce_limit_s=0.3)
     wake = asyncio.Event()
     running = asyncio.create_task(run_pool(told, ref, wake))
     await rests(cluster)
@@ -401,6 +408,22 @@ async def test_a_burst_of_wake_ups_costs_one_round_and_an_endless_one_does_not_h
     assert len(kept.rounds) == before + 1
     await burst(0.7)
     assert before + 2 < len(kept.rounds) <= before + 5
+    running.cancel()
+
+
+async def test_news_that_come_one_by_one_share_rounds_once_they_come_again_and_again():
+    cluster = StoreCluster()
+    ref = await cluster.user_applies(replicas=0)
+    told, kept = journaled(cluster, debounce_s=0.01, debounce_after_round_s=0.3, debounce_limit_s=0.6)
+    wake = asyncio.Event()
+    running = asyncio.create_task(run_pool(told, ref, wake))
+    await rests(cluster)
+    before = len(kept.rounds)
+    for _ in range(12):
+        wake.set()
+        await asyncio.sleep(0.1)  # further apart than the quiet after the first
+    await eventually(lambda: len(kept.rounds) > before)
+    assert len(kept.rounds) - before <= 4
     running.cancel()
 
 
