@@ -6,8 +6,9 @@ forward enters through the kubelet, on the Pod's own loopback, where no policy o
 """
 
 import asyncio
+from asyncio.trsock import TransportSocket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,6 +24,8 @@ BYTES = b"\x00"
 WORDS = b"\x01"
 """Channels of the one port: what goes through it, and why it cannot be reached."""
 CONNECT_S = 10.0
+CLOSE_S = 5.0
+LOOK_S = 0.005
 
 
 @dataclass(slots=True)
@@ -62,12 +65,25 @@ async def _carry(
     api: ApiClient, sockets: WsApiClient, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Bytes both ways until either side ends. Raises ClusterError."""
-    async with await _opened(api, sockets, path) as socket:
-        sending = asyncio.create_task(_send(reader, socket))
-        try:
-            await _receive(socket, writer)
-        finally:
-            await stop(sending)
+    socket = await _opened(api, sockets, path)
+    connection = socket.get_extra_info("socket")
+    try:
+        async with socket:
+            sending = asyncio.create_task(_send(reader, socket))
+            try:
+                await _receive(socket, writer)
+            finally:
+                await stop(sending)
+    finally:
+        await _closed(connection)
+
+
+async def _closed(connection: TransportSocket) -> None:
+    """Waits for the end of TLS, which aiohttp only begins: neither its websocket nor its session tells of the end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            while connection.fileno() >= 0:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(LOOK_S)
 
 
 async def _opened(api: ApiClient, sockets: WsApiClient, path: str) -> aiohttp.ClientWebSocketResponse:
