@@ -1,12 +1,13 @@
 """An image that differs in a few files from one that the cluster has: made in a second, without a builder."""
 
 import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+
+from kvnode.archives import tar_of
 
 Described = dict[str, Any]
 """A JSON object of the OCI image specification."""
@@ -20,7 +21,7 @@ def relayered(archive: Path, tag: str, files: Mapping[str, bytes], into: Path) -
 
     It holds what is new alone: whoever loads it has loaded `archive` before.
     """
-    layer = _tar(files)
+    layer = tar_of(files, 0o644)
     blobs = {_digest(layer): layer}
 
     def described(kind: str, content: bytes) -> Described:
@@ -39,7 +40,7 @@ def relayered(archive: Path, tag: str, files: Mapping[str, bytes], into: Path) -
     named["annotations"] = {"org.opencontainers.image.ref.name": tag}
     index = json.dumps({"schemaVersion": 2, "manifests": [named]}).encode()
     held = {f"blobs/{digest.replace(':', '/')}": blob for digest, blob in blobs.items()}
-    into.write_bytes(_tar({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index, **held}))
+    into.write_bytes(tar_of({"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index, **held}, 0o644))
     return into
 
 
@@ -61,13 +62,3 @@ def _json(archive: tarfile.TarFile, name: str) -> Described:
     found = archive.extractfile(name)
     assert found is not None, f"{archive.name} holds no {name}"
     return cast(Described, json.load(found))
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return whole.getvalue()

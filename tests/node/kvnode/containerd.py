@@ -1,13 +1,12 @@
 """containerd for the node: its settings, its Pod network, and the one image that every Pod needs."""
 
-import io
 import json
 import platform
 import shutil
-import tarfile
 from hashlib import sha256
 from pathlib import Path
 
+from kvnode.archives import tar_of
 from kvnode.node import BRIDGE, PODS, Node
 from kvnode.programs import Program
 
@@ -89,7 +88,7 @@ def _network(node: Node) -> dict[str, object]:
 
 def pack_pause(program: Path, archive: Path) -> None:
     """An OCI archive of one static program: what `ctr images import` takes, without a tool to build it."""
-    layer = _tar({"pause": program.read_bytes()})
+    layer = tar_of({"pause": program.read_bytes()}, 0o755)
     blobs = [layer]
 
     def described(kind: str, content: bytes) -> dict[str, object]:
@@ -114,19 +113,9 @@ def pack_pause(program: Path, archive: Path) -> None:
     files = {f"blobs/sha256/{sha256(blob).hexdigest()}": blob for blob in blobs}
     files["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
     files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [listed]}).encode()
-    archive.write_bytes(_tar(files))
+    archive.write_bytes(tar_of(files, 0o755))
 
 
 def _architecture() -> str:
     """In Go's words."""
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-
-
-def _tar(files: dict[str, bytes]) -> bytes:
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
-            tar.addfile(entry, io.BytesIO(content))
-    return whole.getvalue()
