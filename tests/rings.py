@@ -286,6 +286,8 @@ def main(word: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell starts what it runs in the background with Ctrl-C ignored, and the tests' processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(sys.argv[1] if len(sys.argv) > 1 else "")
     except Failed as failed:

@@ -124,7 +124,7 @@ async def test_an_interrupted_parent_leaves_no_process(tmp_path: Path):
     parent, container, child = run_parent(tmp_path / "run", tmp_path / "brood")
     with parent:
         parent.send_signal(signal.SIGINT)
-        await asyncio.to_thread(parent.wait)
+        await asyncio.to_thread(parent.wait, timeout=20)
     assert not is_running(container)
     assert not is_running(child)
 
