@@ -88,6 +88,8 @@ class WorkerState(ApiModel):
     """Age of the newest batch when it was applied."""
     gaps: int
     skipped_events: int
+    wiring_confirmed: bool | None = None
+    """Whether events are looked for where the engine itself says it publishes; null while it has not told."""
     ready: bool
     draining: bool
     in_flight: int

@@ -23,6 +23,7 @@ from kvpool_router.decisions import DecisionLog
 from kvpool_router.deps import DoorDeps
 from kvpool_router.door import build_door
 from kvpool_router.engine_metrics import EngineMetrics
+from kvpool_router.engine_wiring import EngineWiring
 from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.front import build_front
@@ -98,6 +99,7 @@ class _Parts:
 
     pool: Pool
     metrics: EngineMetrics
+    wiring: EngineWiring
     registry: CollectorRegistry
     decisions: DecisionLog
     engines: Engines
@@ -127,10 +129,11 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry))
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
+    wiring = EngineWiring(session, plane.wired)
     try:
-        yield _Parts(pool, metrics, registry, DecisionLog(config.strategy, config.kept_decisions), engines)
+        yield _Parts(pool, metrics, wiring, registry, DecisionLog(config.strategy, config.kept_decisions), engines)
     finally:
-        await metrics.close()
+        await asyncio.gather(metrics.close(), wiring.close())
         await plane.close()
         engines.close()
         context.destroy(linger=0)
@@ -193,6 +196,7 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
 async def _follow(membership: Membership, parts: _Parts) -> None:
     async for workers in membership.snapshots():
         parts.pool.take(workers, parts.metrics)
+        parts.wiring.follow(workers)
 
 
 def _registry() -> CollectorRegistry:

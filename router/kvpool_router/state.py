@@ -62,6 +62,7 @@ class StateReport:
             lag_ms=None if standing.lag_ms is None else round(standing.lag_ms, 2),
             gaps=standing.gaps,
             skipped_events=standing.skipped_events,
+            wiring_confirmed=standing.wiring_confirmed,
             ready=worker.ready,
             draining=worker.draining or worker.terminating,
             in_flight=self.pool.load.in_flight(worker.id),

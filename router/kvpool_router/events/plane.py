@@ -12,6 +12,7 @@ from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.standing import Evidence, judge
 from kvpool_router.events.stream import Surroundings, WorkerStream
+from kvpool_router.events.wiring import Source
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.workers import Worker, WorkerId
 
@@ -30,6 +31,8 @@ class EventStanding:
     gaps: int = 0
     restarts: int = 0
     skipped_events: int = 0
+    wiring_confirmed: bool | None = None
+    """The engine's own account agrees with where its events are looked for; None while it has not told."""
 
 
 class EventPlane:
@@ -67,6 +70,11 @@ class EventPlane:
         """The engine's own account of block size and capacity."""
         self._readings[worker] = reading
 
+    def wired(self, worker: WorkerId, source: Source) -> None:
+        """The engine's own account of where it publishes."""
+        if (stream := self._streams.get(worker)) is not None:
+            stream.wired(source)
+
     def standing(self, worker: WorkerId) -> EventStanding | None:
         """None for a worker that is not followed."""
         stream = self._streams.get(worker)
@@ -78,13 +86,14 @@ class EventPlane:
         return EventStanding(
             state=state,
             reason=reason,
-            synced=facts.caught_up or stream.worker.events is None,
+            synced=facts.caught_up or stream.worker.events is None or stream.miswired is not None,
             blocks=self._map.blocks(worker),
             last_sequence=applied if applied >= 0 else None,
             lag_ms=sink.lag_ms,
             gaps=facts.gaps,
             restarts=facts.restarts,
             skipped_events=sink.skipped_events,
+            wiring_confirmed=None if stream.source is None else stream.miswired is None and stream.hint is None,
         )
 
     async def close(self) -> None:
@@ -108,7 +117,8 @@ class EventPlane:
         reading = self._readings.get(stream.worker.id, Reading())
         return Evidence(
             events=stream.worker.events,
-            connection_trouble=stream.trouble,
+            miswired=stream.miswired,
+            connection_trouble=_with_hint(stream.trouble, stream.hint),
             caught_up=follower.facts.caught_up,
             replaying=follower.facts.replaying,
             replay_trouble=follower.facts.replay_trouble,
@@ -121,6 +131,10 @@ class EventPlane:
             engine_block_tokens=reading.block_tokens or (None if tally.stored_blocks else tally.other_block_tokens),
             cache_tokens=reading.cache_tokens,
         )
+
+
+def _with_hint(trouble: str | None, hint: str | None) -> str | None:
+    return trouble if trouble is None or hint is None else f"{trouble} {hint}"
 
 
 def _same_stream(known: Worker, told: Worker | None) -> bool:

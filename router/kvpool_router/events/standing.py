@@ -11,6 +11,8 @@ class Evidence:
 
     events: str | None
     """Address of the stream; None where the pod declares none."""
+    miswired: str | None
+    """Why its events are not the worker's own, by the engine's account; None where nothing speaks against them."""
     connection_trouble: str | None
     """Why there is no connection; None while there is one."""
     caught_up: bool
@@ -37,6 +39,8 @@ def judge(seen: Evidence) -> tuple[EventState, str]:
     """The state, and one sentence that says why."""
     if seen.events is None:
         return EventState.APPROXIMATE, "The pod declares no kv-events port, so only predictions count."
+    if seen.miswired is not None:
+        return EventState.APPROXIMATE, seen.miswired
     if seen.connection_trouble is not None:
         return EventState.APPROXIMATE, seen.connection_trouble
     if (wrong_size := _wrong_size(seen)) is not None:

@@ -12,6 +12,7 @@ from kvpool_router.events.follower import Follower, Rhythm
 from kvpool_router.events.map_sink import MapSink
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.subscriber import Subscription
+from kvpool_router.events.wiring import Source, contradiction, elsewhere
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.tasks import stop, until_first
 from kvpool_router.workers import Worker
@@ -48,6 +49,11 @@ class WorkerStream:
         self.follower = Follower(self.sink, around.monotonic, around.rhythm)
         self.trouble: str | None = f"No connection to {worker.events} yet."
         """Why there is no connection; None while there is one."""
+        self.miswired: str | None = None
+        """Why these events are not this worker's; they are followed no more then."""
+        self.source: Source | None = None
+        """As the engine tells it; None before."""
+        self._topic: bytes | None = None
         self._around = around
         self._forgetting: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -55,6 +61,16 @@ class WorkerStream:
     def begin(self) -> None:
         if self.worker.events is not None:
             self._task = asyncio.create_task(self._run(self.worker.events), name=f"events {self.worker.id}")
+
+    @property
+    def hint(self) -> str | None:
+        """Where the events may be, if they are not where they are looked for."""
+        return elsewhere(self.source, self.worker.events, self.worker.replay)
+
+    def wired(self, source: Source) -> None:
+        """The engine has told where it publishes."""
+        self.source = source
+        self._compare()
 
     def cut(self) -> None:
         """From the return of this call on the map is left alone, whatever the task does until it has ended."""
@@ -66,6 +82,21 @@ class WorkerStream:
     async def ended(self) -> None:
         if self._task is not None:
             await stop(self._task)
+
+    def _heard(self, topic: bytes) -> None:
+        self._topic = topic
+        self._compare()
+
+    def _compare(self) -> None:
+        """Blocks of another engine are no credit; predictions are."""
+        found = contradiction(self.source, self._topic)
+        if found is None or self.miswired is not None:
+            return
+        LOG.warning("%s", found, extra={"worker": self.worker.id})
+        self.miswired = found
+        self.follower.forget()
+        self.sink.resume()
+        self.cut()
 
     async def _run(self, address: str) -> None:
         while True:
@@ -82,7 +113,12 @@ class WorkerStream:
     async def _one_connection(self, address: str) -> None:
         around = self._around
         with Subscription(
-            around.context, address, self.worker.replay, around.rhythm.silence_s, self.sink.count_foreign
+            around.context,
+            address,
+            self.worker.replay,
+            around.rhythm.silence_s,
+            self.sink.count_foreign,
+            self._heard,
         ) as subscription:
             subscription.connect()
             if not await subscription.established(self._hindered):

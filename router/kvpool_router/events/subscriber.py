@@ -15,6 +15,8 @@ from kvpool_router.events.sequence import Frame
 
 LIVE_FRAMES_KEPT = 16_384
 """Live batches that may wait while a replay is read; the rest waits at the engine."""
+SEQUENCE_AND_PAYLOAD = 2
+"""Parts of a message without a topic."""
 LONGEST_HANDSHAKE_MS = 5000
 """Without news for so long libzmq has given up: while it tries, something happens at least every 3 s."""
 
@@ -46,13 +48,19 @@ class Subscription:
         replay: str | None,
         silence_s: float,
         foreign: Callable[[], None],
+        heard: Callable[[bytes], None],
     ) -> None:
-        """`silence_s`: how long a replay may be silent. `foreign` is called for a message that carries no batch."""
+        """`silence_s`: how long a replay may be silent.
+
+        `foreign` is called for a message that carries no batch, `heard` with each topic that differs from the last.
+        """
         self._context = context
         self._events = events
         self._replay = replay
         self._silence_s = silence_s
         self._foreign = foreign
+        self._heard = heard
+        self._topic: bytes | None = None
 
     def __enter__(self) -> Self:
         self._socket = self._context.socket(zmq.SUB)
@@ -109,10 +117,13 @@ class Subscription:
         # The socket's own timeout: to cancel a receive could lose the message that it was about to give.
         self._socket.set(zmq.RCVTIMEO, round(timeout_s * 1000))
         try:
-            while (frame := frame_of(await self._socket.recv_multipart())) is None:
+            while (frame := frame_of(parts := await self._socket.recv_multipart())) is None:
                 self._foreign()
         except zmq.Again:
             return None
+        if parts[0] != self._topic and len(parts) > SEQUENCE_AND_PAYLOAD:
+            self._topic = parts[0]
+            self._heard(parts[0])
         return frame
 
     async def replay(self, first: int) -> AsyncGenerator[Frame, None]:

@@ -15,6 +15,7 @@ from kvpool_router.engine_metrics import Reading
 from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.map_sink import SLICE_BLOCKS
 from kvpool_router.events.plane import EventPlane
+from kvpool_router.events.wiring import SILENT, Source
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.workers import Worker, WorkerId
@@ -443,3 +444,60 @@ def again(publisher: EventPublisher, *batches: list[dict[str, object]]) -> Itera
         yield successor
     finally:
         successor.close()
+
+
+OWN = Source(topic="kv@test")
+
+
+async def test_a_stream_that_bears_the_topic_that_the_engine_tells_is_confirmed(world, publisher):
+    world.follow(engine(publisher))
+    assert world.plane.standing(ENGINE).wiring_confirmed is None
+    world.plane.wired(ENGINE, OWN)
+    publisher.publish([stored(0)])
+    await eventually(lambda: world.cached(0))
+    assert world.plane.standing(ENGINE).wiring_confirmed is True
+    assert world.state is EventState.EXACT
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_blocks_of_another_engine_give_no_credit_and_predictions_go_on(world, publisher, told_first):
+    world.follow(engine(publisher))
+    await eventually(lambda: world.synced)
+    if told_first:
+        world.plane.wired(ENGINE, Source(topic="kv@other"))
+    publisher.publish([stored(0)])
+    if not told_first:
+        await eventually(lambda: world.cached(0))
+        world.plane.wired(ENGINE, Source(topic="kv@other"))
+    await eventually(lambda: world.state is EventState.APPROXIMATE)
+    assert "another engine's" in world.reason
+    assert world.plane.standing(ENGINE).wiring_confirmed is False
+    assert world.synced
+    publisher.publish([stored(1)])
+    world.map.sent(ENGINE, tokens_of(2), TEXT, now=0.0)
+    assert (world.cached(0), world.cached(1), world.predicted(2)) == (0, 0, 16)
+
+
+async def test_a_new_process_under_a_name_that_was_miswired_is_followed_again(world, publisher):
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher))
+    await eventually(lambda: world.cached(0))
+    world.plane.wired(ENGINE, SILENT)
+    assert (world.cached(0), world.state) == (0, EventState.APPROXIMATE)
+    world.follow(engine(publisher, restart_count=1))
+    await eventually(lambda: world.cached(0))
+    assert world.state is EventState.EXACT
+
+
+async def test_where_the_engine_publishes_is_told_while_nothing_answers_where_it_should(world, publisher):
+    publisher.close()
+    world.follow(engine(publisher))
+    world.plane.wired(ENGINE, Source(endpoint="tcp://*:1", topic="kv@test"))
+    await eventually(lambda: "offers its events at tcp://*:1" in world.reason)
+    assert world.state is EventState.APPROXIMATE
+    assert world.plane.standing(ENGINE).wiring_confirmed is False
+
+
+async def test_wiring_of_a_worker_that_is_not_followed_is_of_no_use(world):
+    world.plane.wired(ENGINE, OWN)
+    assert world.plane.standing(ENGINE) is None

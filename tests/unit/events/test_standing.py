@@ -6,6 +6,7 @@ from kvpool_router.events.standing import Evidence, judge
 
 WELL = Evidence(
     events="tcp://127.0.0.1:5557",
+    miswired=None,
     connection_trouble=None,
     caught_up=True,
     replaying=False,
@@ -29,6 +30,7 @@ def test_a_whole_history_without_trouble_is_exact():
     ("changes", "state", "words"),
     [
         ({"events": None}, EventState.APPROXIMATE, "no kv-events port"),
+        ({"miswired": "Another's.", "connection_trouble": "None."}, EventState.APPROXIMATE, "Another's."),
         ({"connection_trouble": "No connection."}, EventState.APPROXIMATE, "No connection."),
         ({"engine_block_tokens": 32}, EventState.APPROXIMATE, "blocks hold 32 tokens, the pool's 16"),
         ({"caught_up": False}, EventState.DEGRADED, "replay is under way"),
