@@ -4,7 +4,7 @@ A conversation's next request repeats all earlier turns, and tenants share long 
 repeat and templates rewrite earlier turns, so a cache over whole texts is of no use. This one is over pieces:
 
     <|im_start|> system\nYou are … rules of the house … <|im_end|> \n <|im_start|> user\nhi <|im_end|>
-    └─ special ─┘└──────── pieces of about 1,000 characters ───────┘
+    └─ special ─┘└──────── pieces of about 2,000 characters ───────┘
 
 Cuts are made at special tokens, where every tokenizer cuts, and in long texts between two words, where tokenizers that
 split words first cut too. Whether this one does is tried on a sample text at the start; if not, texts stay whole.
@@ -12,15 +12,14 @@ split words first cut too. Whether this one does is tried on a sample text at th
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer
 
 from kvpool_router.requests.prompts import TokenIds, packed
 
-PIECE_CHARS = 1024
-_BATCH = 16
-"""Pieces encoded at once: a few milliseconds' worth, after which other threads get their turn."""
+PIECE_CHARS = 2048
+"""Shorter pieces cost look-ups (about 1 us each), longer ones are tokenized anew where a text grows in its last one."""
 
 CACHE_CHARS = 64 << 20
 """Characters of cached pieces; their ids take about as many bytes."""
@@ -65,38 +64,33 @@ class Segments:
                 self._cut(part, found)
         return found
 
-    def missing(self, pieces: Sequence[str]) -> list[str]:
-        """Those not cached, each once."""
+    def known(self, pieces: Sequence[str]) -> list[TokenIds | None]:
+        """Ids of each piece; None where it has to be encoded. What is asked for now is forgotten last."""
         cache, special = self._cache, self._special
-        return list(dict.fromkeys(each for each in pieces if each not in cache and each not in special))
-
-    def encoded(self, pieces: Sequence[str]) -> list[TokenIds]:
-        """Encodes outside the cache. A thread may do it: the interpreter's lock is let go again and again."""
-        found: list[TokenIds] = []
-        for start in range(0, len(pieces), _BATCH):
-            batch = self._tokenizer.encode_batch_fast(pieces[start : start + _BATCH], add_special_tokens=False)
-            found += [packed(each.ids) for each in batch]
-        return found
-
-    def keep(self, pieces: Sequence[str], encoded: Sequence[TokenIds]) -> None:
-        for piece, ids in zip(pieces, encoded, strict=True):
-            if piece not in self._cache:
-                self._cached_chars += len(piece)
-            self._cache[piece] = ids
-
-    def joined(self, pieces: Sequence[str]) -> TokenIds:
-        """Ids of pieces that are all cached or special; trims the cache afterwards."""
-        cache, special = self._cache, self._special
-        found = []
+        found: list[TokenIds | None] = []
         for piece in pieces:
             ids = special.get(piece)
             if ids is None:
-                ids = cache[piece]
-                cache.move_to_end(piece)
+                ids = cache.get(piece)
+                if ids is not None:
+                    cache.move_to_end(piece)
             found.append(ids)
+        return found
+
+    def encoded(self, pieces: Sequence[str]) -> list[TokenIds]:
+        """Encodes outside the cache, on all cores. A thread may do it: the interpreter's lock is let go meanwhile."""
+        batch = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        return [packed(each.ids) for each in batch]
+
+    def keep(self, encoded: Mapping[str, TokenIds]) -> None:
+        """Remembers pieces; forgets those that were not asked for longest, where it gets too much."""
+        cache = self._cache
+        for piece, ids in encoded.items():
+            if piece not in cache:
+                self._cached_chars += len(piece)
+            cache[piece] = ids
         while self._cached_chars > self._limit and cache:
             self._cached_chars -= len(cache.popitem(last=False)[0])
-        return b"".join(found)
 
     def _cut(self, text: str, found: list[str]) -> None:
         start = 0

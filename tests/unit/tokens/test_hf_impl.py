@@ -1,5 +1,6 @@
 """A model folder becomes a tokenizer: framing, templates from either file, threads for long texts."""
 
+import asyncio
 import json
 from array import array
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, TextPrompt, TokenPrompt
 from kvpool_router.tokens import hf_impl
 from kvpool_router.tokens.protocol import Untokenizable
+from kvpool_router.tokens.segments import Segments
 from kvpool_router.tokens.template import ChatTemplate
 from tiny_tokenizer import TEXT, tiny_tokenizer, write_model_folder
 
@@ -42,6 +44,17 @@ async def test_long_new_text_is_tokenized_in_a_thread_with_the_same_result(tmp_p
     long = " ".join(TEXT) * 3
     assert len(long) > hf_impl.INLINE_CHARS
     assert told(await tokenizer.encode(TextPrompt(long))) == tiny_tokenizer().encode(long).ids
+    tokenizer.close()
+
+
+async def test_many_long_prompts_at_once_keep_their_ids_though_the_cache_holds_none_of_them_long() -> None:
+    tokenizer = hf_impl.HfTokenizer(tiny_tokenizer(), ChatTemplate({}, {}), "a test")
+    tokenizer._segments = Segments(tiny_tokenizer(), piece_chars=64, cache_chars=500)
+    long = [" ".join(TEXT[number:] + TEXT[:number]) for number in range(3)]
+    assert min(map(len, long)) > hf_impl.INLINE_CHARS
+    found = await asyncio.gather(*(tokenizer.encode(TextPrompt(text)) for text in [*long, long[0] + " x", TEXT[1]]))
+    plain = tiny_tokenizer()
+    assert list(map(told, found)) == [plain.encode(text).ids for text in [*long, long[0] + " x", TEXT[1]]]
     tokenizer.close()
 
 

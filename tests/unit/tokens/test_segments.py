@@ -15,9 +15,14 @@ TEXTS = st.lists(WORDS, max_size=60).map(" ".join)
 
 def encode(segments: Segments, text: str) -> bytes:
     pieces = segments.pieces(text)
-    missing = segments.missing(pieces)
-    segments.keep(missing, segments.encoded(missing))
-    return segments.joined(pieces)
+    missing = unknown(segments, text)
+    segments.keep(dict(zip(missing, segments.encoded(missing), strict=True)))
+    return b"".join(ids or b"" for ids in segments.known(pieces))
+
+
+def unknown(segments: Segments, text: str) -> list[str]:
+    pieces = segments.pieces(text)
+    return [piece for piece, ids in zip(pieces, segments.known(pieces), strict=True) if ids is None]
 
 
 @given(TEXTS | st.text(max_size=200))
@@ -44,15 +49,15 @@ def test_a_growing_conversation_tokenizes_only_its_new_text() -> None:
     segments = Segments(TOKENIZER)
     turns = [f"<|im_start|>user\n{text} {number}<|im_end|>\n" for number, text in enumerate(TEXT[:6])]
     encode(segments, "".join(turns[:5]))
-    assert segments.missing(segments.pieces("".join(turns))) == [f"user\n{TEXT[5]} 5"]
+    assert unknown(segments, "".join(turns)) == [f"user\n{TEXT[5]} 5"]
 
 
 def test_the_cache_forgets_the_longest_unused_and_stays_within_its_bound() -> None:
     segments = Segments(TOKENIZER, cache_chars=100)
     for number in range(50):
         encode(segments, f"text number {number}")
-    assert segments.missing(["text number 49"]) == []
-    assert segments.missing(["text number 0"]) == ["text number 0"]
+    assert unknown(segments, "text number 49") == []
+    assert unknown(segments, "text number 0") == ["text number 0"]
     assert segments._cached_chars <= 100
 
 
