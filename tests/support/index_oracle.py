@@ -103,7 +103,8 @@ class IndexOracle:
             cached = self.leading(here.copies, namespace, path) * (not here.suspended)
             predicted = self.leading(sent, namespace, path) * (not here.suspended)
             history = self.leading(here.stamps, namespace, path)
-            held = Held(cached, max(cached, predicted), max(cached, history))
+            soon = max(cached, predicted)
+            held = Held(cached, soon, max(cached, history), soon)
             if any(held):
                 found[name] = Held(*(blocks * BLOCK_TOKENS for blocks in held))
         return found

@@ -27,6 +27,8 @@ class Held(NamedTuple):
     """By events or by prompts that were just sent there; never less than `cached_tokens`."""
     history_tokens: int
     """By events or by what was sent there in the last two cache sizes; never less than `cached_tokens`."""
+    reachable_tokens: int
+    """As `predicted_tokens`, and on from there what the engine could load from tiers below its GPU."""
 
 
 @dataclass(slots=True)
@@ -272,11 +274,9 @@ def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tup
             for members, history in (*once_sent, (expecting, 0)):
                 members &= expecting
                 if members and (cached or predicted or history):
-                    held = Held(
-                        cached * block_tokens,
-                        (predicted if predicted > cached else cached) * block_tokens,
-                        (history if history > cached else cached) * block_tokens,
-                    )
+                    soon = (predicted if predicted > cached else cached) * block_tokens
+                    once = (history if history > cached else cached) * block_tokens
+                    held = Held(cached * block_tokens, soon, once, soon)
                     cells.append((members, held))
                 expecting ^= members
     return cells

@@ -194,7 +194,7 @@ def test_a_suspended_worker_has_no_credit_and_loses_nothing(index):
     index.apply(A, [stored(1)])
     index.sent(A, prompt(1, 2), PLAIN, 0.0)
     index.suspend(A)
-    assert index.match(prompt(1, 2), PLAIN, 0.0) == {A: Held(0, 0, 2 * BLOCK)}
+    assert index.match(prompt(1, 2), PLAIN, 0.0) == {A: Held(0, 0, 2 * BLOCK, 0)}
     index.apply(A, [stored(2, parent=1)])
     index.resume(A)
     assert index.match(prompt(1, 2), PLAIN, 0.0)[A].cached_tokens == 2 * BLOCK
@@ -211,16 +211,16 @@ def test_a_worker_that_takes_a_dropped_ones_seat_inherits_nothing(index):
     assert (index.blocks(A), index.blocks(B)) == (0, 1)
     assert index.apply(C, [stored(9, group_idx=0)]) == Applied(stored=1)
     index.sent(C, prompt(6, 7, 8), PLAIN, 0.0)
-    assert index.match(prompt(1, 2), PLAIN, 0.0) == {B: Held(BLOCK, BLOCK, BLOCK)}
-    assert index.match(prompt(9), PLAIN, 0.0) == {C: Held(BLOCK, BLOCK, BLOCK)}
-    assert index.match(prompt(6, 7, 8), PLAIN, 0.0) == {C: Held(0, 3 * BLOCK, 3 * BLOCK)}
+    assert index.match(prompt(1, 2), PLAIN, 0.0) == {B: Held(BLOCK, BLOCK, BLOCK, BLOCK)}
+    assert index.match(prompt(9), PLAIN, 0.0) == {C: Held(BLOCK, BLOCK, BLOCK, BLOCK)}
+    assert index.match(prompt(6, 7, 8), PLAIN, 0.0) == {C: Held(0, 3 * BLOCK, 3 * BLOCK, 3 * BLOCK)}
 
 
 def test_a_prediction_lasts_its_time_and_no_longer(index):
     index.sent(A, prompt(1, 2), PLAIN, 100.0)
     index.sent(B, tokens(1), PLAIN, 105.0)
     assert index.match(prompt(1, 2), PLAIN, 109.9)[A].predicted_tokens == 2 * BLOCK
-    assert index.match(prompt(1, 2), PLAIN, 110.0) == {A: Held(0, 0, 2 * BLOCK), B: Held(0, BLOCK, BLOCK)}
+    assert index.match(prompt(1, 2), PLAIN, 110.0) == {A: Held(0, 0, 2 * BLOCK, 0), B: Held(0, BLOCK, BLOCK, BLOCK)}
     index.sent(A, prompt(1, 2), PLAIN, 111.0)
     index.sent(A, prompt(1, 2), PLAIN, 119.0)
     assert index.match(prompt(1, 2), PLAIN, 128.0)[A].predicted_tokens == 2 * BLOCK
@@ -232,7 +232,7 @@ def test_the_next_of_a_burst_sees_the_one_before_whether_or_not_it_is_settled(in
         index.sent(worker, prompt(1, 2), PLAIN, 0.0)
         if settles:
             index.settle()
-        assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[worker] == Held(0, 2 * BLOCK, 2 * BLOCK)
+        assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[worker] == Held(0, 2 * BLOCK, 2 * BLOCK, 2 * BLOCK)
 
 
 def test_a_prompt_sent_to_a_worker_that_is_dropped_at_once_leaves_nothing(index):
@@ -245,9 +245,9 @@ def test_a_prompt_sent_to_a_worker_that_is_dropped_at_once_leaves_nothing(index)
 def test_a_prediction_that_came_true_ends_so_that_an_eviction_is_believed(index):
     index.sent(A, prompt(1, 2, 3), PLAIN, 0.0)
     index.apply(A, [stored(1, 2)])
-    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 3 * BLOCK, 3 * BLOCK)
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 3 * BLOCK, 3 * BLOCK, 3 * BLOCK)
     index.apply(A, [stored(3, 4, parent=2), BlockRemoved([4, 3])])
-    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 2 * BLOCK, 3 * BLOCK)
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 2 * BLOCK, 3 * BLOCK, 2 * BLOCK)
 
 
 def test_a_prediction_that_came_true_leaves_those_of_its_siblings(index):
@@ -255,9 +255,9 @@ def test_a_prediction_that_came_true_leaves_those_of_its_siblings(index):
         index.sent(A, prompt(1, 2, last), PLAIN, 0.0)
     index.sent(A, prompt(1), PLAIN, 0.0)
     index.apply(A, [stored(1, 2, 4)])
-    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 3 * BLOCK, 3 * BLOCK)
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(2 * BLOCK, 3 * BLOCK, 3 * BLOCK, 3 * BLOCK)
     index.apply(A, [AllBlocksCleared()])
-    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(0, 0, 3 * BLOCK)
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A] == Held(0, 0, 3 * BLOCK, 0)
 
 
 def test_nothing_is_predicted_that_is_held_already(index):
@@ -300,11 +300,11 @@ def test_the_least_recently_sent_prompt_leaves_the_history_first(index):
     index.sent(A, prompt(3, 4), PLAIN, 0.0)
     index.sent(A, prompt(1, 5), PLAIN, 0.0)
     later = 50.0
-    assert index.match(prompt(1, 2), PLAIN, later) == {A: Held(0, 0, BLOCK)}
-    assert index.match(prompt(3, 4), PLAIN, later) == {A: Held(0, 0, 2 * BLOCK)}
+    assert index.match(prompt(1, 2), PLAIN, later) == {A: Held(0, 0, BLOCK, 0)}
+    assert index.match(prompt(3, 4), PLAIN, later) == {A: Held(0, 0, 2 * BLOCK, 0)}
     index.set_history(A, 2 * BLOCK)
     assert index.match(prompt(3, 4), PLAIN, later) == {}
-    assert index.match(prompt(1, 5), PLAIN, later) == {A: Held(0, 0, 2 * BLOCK)}
+    assert index.match(prompt(1, 5), PLAIN, later) == {A: Held(0, 0, 2 * BLOCK, 0)}
     index.set_history(A, 0)
     index.sent(A, prompt(1, 5), PLAIN, later)
     assert index.match(prompt(1, 5), PLAIN, later)[A].history_tokens == 0
@@ -313,7 +313,7 @@ def test_the_least_recently_sent_prompt_leaves_the_history_first(index):
 def test_without_a_bound_there_is_no_history():
     index = CacheMap(BLOCK, 10.0, None)
     index.sent(A, prompt(1, 2), PLAIN, 0.0)
-    assert index.match(prompt(1, 2), PLAIN, 0.0) == {A: Held(0, 2 * BLOCK, 0)}
+    assert index.match(prompt(1, 2), PLAIN, 0.0) == {A: Held(0, 2 * BLOCK, 0, 2 * BLOCK)}
 
 
 @pytest.mark.parametrize("piece", [1, 100, 3000])
@@ -324,8 +324,8 @@ def test_a_prompt_of_any_length_is_followed_to_its_end(index, piece):
         index.apply(A, [stored(*part, parent=first or None)])
     index.sent(B, prompt(*blocks), PLAIN, 0.0)
     assert index.match(prompt(*blocks), PLAIN, 0.0) == {
-        A: Held(3000 * BLOCK, 3000 * BLOCK, 3000 * BLOCK),
-        B: Held(0, 3000 * BLOCK, 3000 * BLOCK),
+        A: Held(3000 * BLOCK, 3000 * BLOCK, 3000 * BLOCK, 3000 * BLOCK),
+        B: Held(0, 3000 * BLOCK, 3000 * BLOCK, 3000 * BLOCK),
     }
     assert 3000 // 512 <= index.size().runs <= 3000 // 512 + 2
     index.apply(A, [BlockRemoved([2000])])

@@ -38,9 +38,9 @@ def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, lo
     index.apply(HONEST, [true])
     index.apply(LIAR, events)
     asked = tokens_of((0, 1, 0, 9))
-    assert index.match(asked, PLAIN, 0.0)[HONEST] == Held(6, 6, 6)
+    assert index.match(asked, PLAIN, 0.0)[HONEST] == Held(6, 6, 6, 6)
     index.drop(LIAR)
-    assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6)}
+    assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6, 6)}
     index.drop(HONEST)
     assert index.size() == (0, 0, 0, 0, 0)
 
