@@ -88,6 +88,16 @@ class Follower:
         self._history_missed = False
         self._torn = False
 
+    def adopt(self, first: int, applied: int, last_digest: bytes) -> None:
+        """The map holds what another follower applied. Credit waits until the engine has confirmed the last batch."""
+        self.marks.resume(first, applied, last_digest)
+        self._sink.suspend()
+
+    @property
+    def between_batches(self) -> bool:
+        """Everything up to `marks.applied` is in the map, and nothing of the next batch."""
+        return not self._torn
+
     async def _next(self, feed: Feed) -> None:
         if self._history_missed and self._may_ask():
             await self._catch_up(feed)

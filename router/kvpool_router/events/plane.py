@@ -1,7 +1,7 @@
 """The event plane: keeps the map true to what the engines say, and says how true it is."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import zmq.asyncio
@@ -9,6 +9,7 @@ from kvpool_api.wire import EventState
 
 from kvpool_router.engine_metrics import Reading
 from kvpool_router.events.follower import Rhythm
+from kvpool_router.events.marks import Mark
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.standing import Evidence, judge
 from kvpool_router.events.stream import Surroundings, WorkerStream
@@ -54,6 +55,20 @@ class EventPlane:
         self._streams: dict[WorkerId, WorkerStream] = {}
         self._readings: dict[WorkerId, Reading] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._adopted: dict[WorkerId, Mark] = {}
+
+    def marks(self) -> dict[WorkerId, Mark]:
+        """How far each worker's map goes at this moment; without those that have nothing, or a batch in part."""
+        marks = ((worker, stream.mark()) for worker, stream in self._streams.items())
+        return {worker: mark for worker, mark in marks if mark is not None}
+
+    def adopt(self, marks: Mapping[WorkerId, Mark]) -> None:
+        """The map holds these workers' blocks up to their marks: the next `follow` goes on from there.
+
+        It drops what belongs to other processes than it is told of, or to nobody. Until an engine has confirmed its
+        mark, its worker has no credit. To be called before any of the workers is followed.
+        """
+        self._adopted = dict(marks)
 
     def follow(self, workers: tuple[Worker, ...]) -> None:
         """Follows these workers and no others; one whose process or addresses changed begins from nothing."""
@@ -63,8 +78,10 @@ class EventPlane:
                 self._drop(known)
         for worker in workers:
             if worker.id not in self._streams:
-                self._streams[worker.id] = WorkerStream(worker, self._around)
-                self._streams[worker.id].begin()
+                self._begin(worker)
+        for nobody in self._adopted:
+            self._map.drop(nobody)
+        self._adopted = {}
 
     def read(self, worker: WorkerId, reading: Reading) -> None:
         """The engine's own account of block size and capacity."""
@@ -100,6 +117,13 @@ class EventPlane:
         for stream in self._streams.values():
             stream.cut()
         await asyncio.gather(*(stream.ended() for stream in self._streams.values()), *self._ending)
+
+    def _begin(self, worker: Worker) -> None:
+        stream = self._streams[worker.id] = WorkerStream(worker, self._around)
+        mark = self._adopted.pop(worker.id, None)
+        if mark is not None and not stream.adopt(mark):
+            self._map.drop(worker.id)
+        stream.begin()
 
     def _drop(self, stream: WorkerStream) -> None:
         stream.cut()

@@ -2,9 +2,12 @@
 
 from collections import deque
 from enum import Enum, auto
+from hashlib import blake2b
 from typing import NamedTuple
 
 KEPT_DIGESTS = 1024
+DIGEST_BYTES = 8
+"""Batches are told apart by it, not protected: whoever can publish them can publish anything."""
 
 
 class Frame(NamedTuple):
@@ -12,6 +15,11 @@ class Frame(NamedTuple):
 
     sequence: int
     payload: bytes
+
+
+def digest(payload: bytes) -> bytes:
+    """Names a batch by its content, the same in every process."""
+    return blake2b(payload, digest_size=DIGEST_BYTES).digest()
 
 
 class Verdict(Enum):
@@ -34,7 +42,7 @@ class Watermarks:
 
     Live batches and replayed ones overlap; whichever comes second is skipped. A stream carries no name of the process
     that numbers it, so a restarted engine is known by its batches: a number that goes back within one connection, or
-    a number that is applied already but with other content. Content is compared by its hash, kept for the newest
+    a number that is applied already but with other content. Content is compared by its digest, kept for the newest
     batches, since every batch carries its own time.
     """
 
@@ -47,11 +55,22 @@ class Watermarks:
         """Highest applied sequence; everything from `first` to here is applied once."""
         self.seen = -1
         """Highest live sequence of this connection."""
-        self._digests: deque[int] = deque(maxlen=KEPT_DIGESTS)
+        self._digests: deque[bytes] = deque(maxlen=KEPT_DIGESTS)
 
     @property
     def complete(self) -> bool:
         return self.first == 0
+
+    @property
+    def last_digest(self) -> bytes | None:
+        """Of the batch `applied`; None while nothing is."""
+        return self._digests[-1] if self._digests else None
+
+    def resume(self, first: int, applied: int, last_digest: bytes) -> None:
+        """Another follower of the same stream has applied what lies between."""
+        self.forget()
+        self.first, self.applied = first, applied
+        self._digests.append(last_digest)
 
     def connected(self) -> None:
         """Live numbers of an earlier connection say nothing about this one."""
@@ -72,7 +91,7 @@ class Watermarks:
         """The applied batch of that number was another one, or there is none because the history begins later."""
         age = self.applied - frame.sequence
         return frame.sequence < self.first or (
-            0 <= age < len(self._digests) and self._digests[-1 - age] != hash(frame.payload)
+            0 <= age < len(self._digests) and self._digests[-1 - age] != digest(frame.payload)
         )
 
     def advance(self, frame: Frame) -> None:
@@ -81,7 +100,7 @@ class Watermarks:
             self.first = frame.sequence
             self._digests.clear()
         self.applied = frame.sequence
-        self._digests.append(hash(frame.payload))
+        self._digests.append(digest(frame.payload))
 
     def forget(self) -> None:
         """Nothing is applied any more; what was seen live in this connection stays seen."""

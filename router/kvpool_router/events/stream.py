@@ -9,7 +9,8 @@ import zmq
 import zmq.asyncio
 
 from kvpool_router.events.follower import Follower, Rhythm
-from kvpool_router.events.map_sink import MapSink
+from kvpool_router.events.map_sink import MapSink, Tally
+from kvpool_router.events.marks import Mark
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.subscriber import Subscription
 from kvpool_router.events.wiring import Source, contradiction, elsewhere
@@ -71,6 +72,31 @@ class WorkerStream:
         """The engine has told where it publishes."""
         self.source = source
         self._compare()
+
+    def adopt(self, mark: Mark) -> bool:
+        """Goes on from a map that was made elsewhere; before `begin`. False if that is another process's map."""
+        if (mark.pod_uid, mark.restart_count) != self.worker.incarnation or self.worker.events is None:
+            return False
+        self.sink.tally = Tally(mark.stored_blocks, None, mark.unreadable, mark.cleared)
+        self.follower.adopt(mark.first, mark.applied, mark.digest)
+        self._wait_to_forget()
+        return True
+
+    def mark(self) -> Mark | None:
+        """None while nothing is applied, or a batch only in part."""
+        marks, tally = self.follower.marks, self.sink.tally
+        digest = marks.last_digest
+        if digest is None or not self.follower.between_batches:
+            return None
+        return Mark(
+            *self.worker.incarnation,
+            marks.first,
+            marks.applied,
+            digest,
+            tally.stored_blocks,
+            tally.unreadable,
+            tally.cleared,
+        )
 
     def cut(self) -> None:
         """From the return of this call on the map is left alone, whatever the task does until it has ended."""
@@ -148,6 +174,9 @@ class WorkerStream:
         self.follower.facts.caught_up = False
         self.trouble = trouble
         self._keep()
+        self._wait_to_forget()
+
+    def _wait_to_forget(self) -> None:
         self._forgetting = asyncio.get_running_loop().call_later(self._around.rhythm.forget_s, self._forget)
 
     def _keep(self) -> None:

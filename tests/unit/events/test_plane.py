@@ -1,90 +1,24 @@
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import msgspec
 import pytest
 import zmq.asyncio
 from event_publisher import BLOCK_TOKENS, EventPublisher, removed, stored, tokens_of
+from event_world import ENGINE, TEXT, EventWorld, engine
 from eventually import eventually
 from kvpool_api.wire import EventState
 from kvpool_router.engine_metrics import Reading
-from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.map_sink import SLICE_BLOCKS
-from kvpool_router.events.plane import EventPlane
 from kvpool_router.events.wiring import SILENT, Source
-from kvpool_router.index.cache_map import CacheMap
-from kvpool_router.index.namespace import Namespace
-from kvpool_router.workers import Worker, WorkerId
-
-ENGINE = WorkerId("engine-0", 0)
-TEXT = Namespace(None, None)
-QUICK = Rhythm(
-    first_check_s=0.2,
-    next_check_s=0.5,
-    silence_s=0.2,
-    first_retry_s=0.1,
-    longest_retry_s=0.2,
-    reconnect_s=0.05,
-    forget_s=0.5,
-)
-
-
-class World:
-    """A plane, its map, and what a router would say of one worker."""
-
-    def __init__(self, context: zmq.asyncio.Context, rhythm: Rhythm) -> None:
-        self.map = CacheMap(BLOCK_TOKENS, 60.0, None)
-        self.plane = EventPlane(
-            self.map,
-            context,
-            block_tokens=BLOCK_TOKENS,
-            monotonic=time.monotonic,
-            wall_clock=lambda: 1000.25,
-            rhythm=rhythm,
-        )
-
-    def follow(self, *workers: Worker) -> None:
-        self.plane.follow(workers)
-
-    def cached(self, block: int, *, blocks: int = 1, worker: WorkerId = ENGINE) -> int:
-        held = self.map.match(tokens_of(block, blocks=blocks), TEXT, now=0.0).get(worker)
-        return held.cached_tokens if held else 0
-
-    def predicted(self, block: int) -> int:
-        held = self.map.match(tokens_of(block), TEXT, now=0.0).get(ENGINE)
-        return held.predicted_tokens if held else 0
-
-    @property
-    def state(self) -> EventState:
-        return self._standing.state
-
-    @property
-    def reason(self) -> str:
-        return self._standing.reason
-
-    @property
-    def synced(self) -> bool:
-        return self._standing.synced
-
-    @property
-    def last(self) -> int | None:
-        return self._standing.last_sequence
-
-    @property
-    def _standing(self):
-        standing = self.plane.standing(ENGINE)
-        assert standing is not None
-        return standing
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world() -> AsyncIterator[EventWorld]:
     context = zmq.asyncio.Context()
-    world = World(context, QUICK)
+    world = EventWorld(context)
     yield world
     await world.plane.close()
     context.destroy(linger=0)
@@ -102,21 +36,6 @@ def mute_listener() -> Iterator[str]:
     """Accepts connections and never says a word, as a hung process does."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def engine(publisher: EventPublisher, **changes: object) -> Worker:
-    told = Worker(
-        id=ENGINE,
-        pod_uid="uid-1",
-        restart_count=0,
-        url="http://127.0.0.1:1",
-        events=publisher.events,
-        replay=publisher.replay,
-        ready=True,
-        draining=False,
-        terminating=False,
-    )
-    return replace(told, **changes)
 
 
 async def test_a_late_joiner_replays_what_was_before_and_goes_on_live(world, publisher):

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kvpool_router.events.sequence import KEPT_DIGESTS, Answer, Frame, Verdict, Watermarks
+from kvpool_router.events.sequence import KEPT_DIGESTS, Answer, Frame, Verdict, Watermarks, digest
 
 
 def frame(sequence: int, content: str = "") -> Frame:
@@ -102,3 +102,24 @@ def test_whatever_arrives_each_batch_is_applied_at_most_once_and_in_order(arriva
             applied.append(sequence)
     assert applied == list(range(len(applied)))
     assert marks.applied == len(applied) - 1
+
+
+def test_a_batch_has_the_same_digest_in_every_process():
+    assert digest(b"batch").hex() == "0e1d05d0c0ed1714"
+
+
+def test_a_stream_goes_on_from_where_another_follower_was():
+    before = applied_up_to(4)
+    assert before.last_digest is not None
+    after = Watermarks()
+    after.resume(before.first, before.applied, before.last_digest)
+    assert after.judge(frame(5)) is Verdict.APPLY
+    assert Answer(after).batch(frame(4)) is Verdict.SKIP
+    assert Answer(after).batch(frame(4, "other")) is Verdict.RESTART
+    assert after.judge(frame(3, "not known")) is Verdict.SKIP
+
+
+def test_nothing_applied_has_no_digest():
+    marks = applied_up_to(1)
+    marks.forget()
+    assert marks.last_digest is None
