@@ -19,11 +19,12 @@ test: $(VENV)/dev ## Check and test; RING=unit|embedded|cluster|vllm|all install
 check: $(VENV)/dev ## Format, lint, types and layers only
 	$(PY) tests/rings.py check
 
-bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a node only where one can be started at once
+bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a node or real vLLM only where it is at hand
 	$(PY) -m benchmarks.index --quick
 	$(PY) -m benchmarks.proxy --quick
 	$(PY) -m benchmarks.cluster --quick --if-here
 	$(PY) -m benchmarks.rollouts --quick --if-here
+	$(PY) -m benchmarks.real_vllm --quick --if-here
 
 cluster: $(VENV)/runtime ## Start a Kubernetes cluster for trials and load kvpool's images (needs root, or docker and kind; builds it first)
 	@$(KVNODE) up
