@@ -3,8 +3,8 @@
 python -m benchmarks.real_vllm [--quick] [--json] [--if-here]
 
 Two real engines on CPU (a tiny random model, caches of 640 blocks, a few times less than is asked for) behind
-`kvpool up`, and 500 mixed requests, 8 at a time: chat, completions, messages and responses, streams and plain, tools, salts, token
-ids, growing conversations. One engine is killed on the way and comes back at the same address.
+`kvpool up`, and 500 mixed requests, 8 at a time: chat, completions, messages and responses, streams and plain, tools,
+salts, token ids, growing conversations. One engine is killed on the way and comes back at the same address.
 
 - `equal_percent`: requests placed while the worker's map was EXACT whose predicted cached tokens are the engine's own.
 - each exception is held against an ear of the benchmark's own at that engine's events: had the cache changed between
