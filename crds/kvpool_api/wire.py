@@ -70,6 +70,34 @@ class EventState(StrEnum):
     """No events: predictions only."""
 
 
+class MapTrust(StrEnum):
+    """Whether what the map says of a worker counts."""
+
+    TRUSTED = "TRUSTED"
+    DISTRUSTED = "DISTRUSTED"
+    """The engine's answers contradict it: the worker is chosen by load alone, and its events are read anew."""
+    ON_TRIAL = "ON_TRIAL"
+    """It counts again, and has to prove itself."""
+
+
+class WorkerAudit(ApiModel):
+    """How the map's word compares with what an engine reports to have found in its cache."""
+
+    trust: MapTrust
+    equal_percent: float | None
+    """Of the last 256 compared answers, those with as many whole blocks as were predicted; null before the first."""
+    true_percent: float | None
+    """The same, with those for which the worker's events tell why they differ."""
+    outcomes: dict[str, int]
+    """Answers since this process of the engine was first seen, by outcome."""
+    over_blocks: int
+    """Blocks that were predicted and not found."""
+    under_blocks: int
+    """Blocks that were found and not predicted."""
+    reported: bool | None
+    """Whether the engine reports cached tokens; null while that is not known."""
+
+
 class WorkerState(ApiModel):
     """One worker, as one router sees it."""
 
@@ -98,6 +126,7 @@ class WorkerState(ApiModel):
     waiting: int | None
     kv_usage_percent: float | None
     circuit_open: bool = False
+    audit: WorkerAudit | None = None
 
 
 class WindowFacts(ApiModel):

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from kvpool_router.admin import build_admin
 from kvpool_router.asgi import ASGIApp
+from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
 from kvpool_router.calibration import Calibration
 from kvpool_router.decisions import DecisionLog
@@ -126,7 +127,8 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
         wall_clock=time.time,
         rhythm=Rhythm(),
     )
-    pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry))
+    audit = Audit(cache, plane, config.block_tokens)
+    pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry), audit)
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
     wiring = EngineWiring(session, plane.wired)
@@ -182,6 +184,7 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
         roster=pool.roster,
         tokenizer=tokenizer,
         cache=pool.cache,
+        audit=pool.audit,
         load=pool.load,
         strategy=STRATEGIES[config.strategy](random.SystemRandom().getrandbits(32)),
         breaker=pool.breaker,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
 from kvpool_router.decisions import DecisionLog, Observer
 from kvpool_router.load import Load
@@ -24,6 +25,7 @@ class DoorDeps:
     roster: Roster
     tokenizer: Tokenizer
     cache: PrefixMap
+    audit: Audit
     load: Load
     strategy: Strategy
     breaker: Breaker

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kvpool_router.asgi import CancelledWhenGone, ClientGone, Receive, Scope, Send, respond
+from kvpool_router.audit.auditor import Case
 from kvpool_router.decisions import CLIENT_GONE, IN_FLIGHT, OK, Record
 from kvpool_router.deps import DoorDeps
 from kvpool_router.load import Ticket
@@ -43,6 +44,8 @@ class _Job:
     """Over all prompts; a guess where they cannot be told."""
     placed_in_s: float = 0.0
     tries: Tries = field(default_factory=Tries)
+    case: Case | None = None
+    """The audit of the worker that has it now."""
 
 
 class Generation:
@@ -100,10 +103,10 @@ class Generation:
                     await self._deliver(job, ticket, answer, send)
                     return
             finally:
-                usage = job.record.usage
-                self._deps.load.done(
-                    ticket, self._deps.clock(), output_tokens=None if usage is None else usage.output_tokens
-                )
+                usage, now = job.record.usage, self._deps.clock()
+                self._deps.load.done(ticket, now, output_tokens=None if usage is None else usage.output_tokens)
+                if job.case is not None:
+                    self._deps.audit.answered(job.case, usage, now)
                 if answer is not None:
                     answer.response.close()
 
@@ -126,7 +129,7 @@ class Generation:
         now = deps.clock()
         pool = self._pool(job, now)
         namespace = job.request.namespace
-        matches = [deps.cache.match(ids, namespace, now) for ids in job.tokens]
+        matches = [deps.cache.match(ids, namespace, now) for ids in job.tokens if job.request.reads_cache]
         held = holdings(matches)
         seen = views(pool, deps.load, held, now)
         choice = deps.strategy(RequestView(job.prompt_tokens), seen, now)
@@ -142,6 +145,7 @@ class Generation:
             certain=bool(job.tokens) and job.request.is_one_sequence,
         )
         deps.breaker.sending(worker.id, now)
+        job.case = self._audited(job, worker, view.predicted_tokens, now)
         record = job.record
         record.worker, record.choice, record.pool = worker.id, choice, seen
         record.reason = record.reason if not job.tokens else choice.reason
@@ -149,6 +153,15 @@ class Generation:
         record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
         deps.decisions.placed(record)
         return worker, ticket
+
+    def _audited(self, job: _Job, worker: Worker, predicted_tokens: int, now: float) -> Case | None:
+        """What engines report of several prompts or answers together cannot be held against one prompt."""
+        if not (job.tokens and job.request.is_one_sequence and job.request.reads_cache):
+            return None
+        (ids,) = job.tokens
+        return self._deps.audit.placed(
+            worker.id, ids, job.request.namespace, predicted_tokens=predicted_tokens, now=now
+        )
 
     def _pool(self, job: _Job, now: float) -> Sequence[Worker]:
         deps = self._deps
@@ -206,6 +219,8 @@ class Generation:
             await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
             self._book(job)
             deps.load.first_token(ticket, now)
+            if job.case is not None:
+                deps.audit.first_token(job.case, now)
             record.ttft_s = now - record.arrived_at
             broken = await deps.engines.relay(answer, events, dialect, send)
         record.usage = events.usage()

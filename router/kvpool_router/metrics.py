@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-from kvpool_api.wire import EventState, RouterState, WorkerState
+from kvpool_api.wire import EventState, MapTrust, RouterState, WorkerState
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from kvpool_router.audit.comparison import Outcome
 from kvpool_router.decisions import Record
 from kvpool_router.workers import WorkerId
 
@@ -126,6 +127,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[WorkerState], float | None]], ...] = (
         "Age of the newest live KV event batch when it was applied, by the engine's clock.",
         lambda w: None if w.lag_ms is None else w.lag_ms / 1000,
     ),
+    (
+        "map_trusted",
+        "0 while the engine's answers contradict the map, so that the worker is chosen by load alone.",
+        lambda w: None if w.audit is None else w.audit.trust is not MapTrust.DISTRUSTED,
+    ),
     ("ready", "1 if the containers of the worker's pod are ready.", lambda w: w.ready),
     ("draining", "1 if the worker is sent nothing new.", lambda w: w.draining),
     ("circuit_open", "1 if the worker is left alone after repeated failures.", lambda w: w.circuit_open),
@@ -146,6 +152,16 @@ _GAUGES: tuple[tuple[str, str, Callable[[WorkerState], float | None]], ...] = (
 _COUNTERS: tuple[tuple[str, str, Callable[[WorkerState], float]], ...] = (
     ("event_gaps", "Times that KV event batches were missing and a replay was asked for.", lambda w: w.gaps),
     ("skipped_events", "KV events that could not be read.", lambda w: w.skipped_events),
+    (
+        "overcredited_blocks",
+        "Blocks that audited requests were expected to find cached and did not.",
+        lambda w: 0 if w.audit is None else w.audit.over_blocks,
+    ),
+    (
+        "undercredited_blocks",
+        "Blocks that audited requests found cached beyond what was expected.",
+        lambda w: 0 if w.audit is None else w.audit.under_blocks,
+    ),
 )
 
 
@@ -179,6 +195,7 @@ class WorkerMetrics(Collector):
         for name, text, count in _COUNTERS:
             yield _counter(name, text, ((worker, count(worker)) for worker in state.workers))
         yield _event_states(state.workers)
+        yield _audited_answers(state.workers)
         sent, retried = self._requests.sent, self._requests.retried_from
         yield _counter("requests", "Requests sent to the worker.", ((w, sent.get(_id(w), 0)) for w in state.workers))
         yield _counter(
@@ -218,6 +235,21 @@ def _event_states(workers: Iterable[WorkerState]) -> GaugeMetricFamily:
     for worker in workers:
         for state in EventState:
             family.add_metric((*_labels(worker), state.value), state is worker.events)
+    return family
+
+
+def _audited_answers(workers: Iterable[WorkerState]) -> CounterMetricFamily:
+    family = CounterMetricFamily(
+        "kvpool_router_worker_audited_answers",
+        "Answers whose reported cached tokens were held against the map, by outcome: equal; more found and known by"
+        " events (learned) or not (missed); less found, and evicted meanwhile, only expected (unfulfilled), or false;"
+        " unknown.",
+        labels=(*_WORKER, "outcome"),
+    )
+    for worker in workers:
+        for outcome in Outcome:
+            count = 0 if worker.audit is None else worker.audit.outcomes.get(outcome.value, 0)
+            family.add_metric((*_labels(worker), outcome.value), count)
     return family
 
 

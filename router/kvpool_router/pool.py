@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
 from kvpool_router.engine_metrics import EngineMetrics, Reading
 from kvpool_router.events.plane import EventPlane
@@ -27,6 +28,7 @@ class Pool:
     load: Load
     breaker: Breaker
     requests: RequestMetrics
+    audit: Audit
 
     def take(self, workers: tuple[Worker, ...], metrics: EngineMetrics) -> None:
         """The roster first: from then on nobody who is draining is chosen."""
@@ -38,6 +40,7 @@ class Pool:
             known = before.pop(worker.id, None)
             if known is None or known.incarnation != worker.incarnation:
                 self.breaker.forget(worker.id)
+                self.audit.forget(worker.id)
                 LOG.info("engine process found at %s", worker.url, extra={"worker": worker.id})
         for gone in before:
             self._forget(gone)
@@ -55,3 +58,4 @@ class Pool:
         self.load.drop(worker)
         self.breaker.forget(worker)
         self.requests.forget(worker)
+        self.audit.forget(worker)

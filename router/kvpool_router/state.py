@@ -1,10 +1,11 @@
 """What this router knows, in the words of the admin API."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kvpool_api.wire import EventState, RouterState, WorkerState
+from kvpool_api.wire import EventState, MapTrust, RouterState, WorkerAudit, WorkerState
 
+from kvpool_router.audit.auditor import Account
 from kvpool_router.decisions import DecisionLog
 from kvpool_router.engine_metrics import EngineMetrics, Reading
 from kvpool_router.events.plane import EventStanding
@@ -34,6 +35,8 @@ class StateReport:
 
     def state(self) -> RouterState:
         ready, reason = self.readiness.judge()
+        now = self.clock()
+        self.pool.audit.settle(now)
         return RouterState(
             router=self.router,
             ready=ready,
@@ -41,13 +44,14 @@ class StateReport:
             tokenizer=self.tokenizer.description,
             strategy=self.decisions.strategy,
             queue=self.decisions.unplaced,
-            window=self.decisions.window(self.clock()),
+            window=self.decisions.window(now),
             workers=[self.worker_state(worker) for worker in self.pool.roster.workers],
         )
 
     def worker_state(self, worker: Worker) -> WorkerState:
         """`draining` acknowledges: since it reads true, this router has chosen the worker for nothing."""
-        standing = self.pool.plane.standing(worker.id) or _NOT_FOLLOWED
+        account = self.pool.audit.account(worker.id)
+        standing = _doubted(self.pool.plane.standing(worker.id) or _NOT_FOLLOWED, account)
         reading = self.metrics.reading(worker.id) or Reading()
         return WorkerState(
             pod=worker.id.pod,
@@ -71,4 +75,26 @@ class StateReport:
             waiting=reading.waiting,
             kv_usage_percent=reading.kv_usage_percent,
             circuit_open=self.pool.breaker.is_open(worker.id) or self.liveness.is_silent(worker.url),
+            audit=_audited(account),
         )
+
+
+def _doubted(standing: EventStanding, account: Account) -> EventStanding:
+    """As far as events go all may be well, and yet the map be wrong."""
+    opinion = account.opinion
+    if opinion.trust is MapTrust.TRUSTED or standing.state is EventState.APPROXIMATE:
+        return standing
+    return replace(standing, state=EventState.DEGRADED, reason=opinion.reason)
+
+
+def _audited(account: Account) -> WorkerAudit:
+    latest = len(account.latest)
+    return WorkerAudit(
+        trust=account.opinion.trust,
+        equal_percent=round(100 * account.equal_answers / latest, 2) if latest else None,
+        true_percent=round(100 * account.true_answers / latest, 2) if latest else None,
+        outcomes={outcome.value: count for outcome, count in account.outcomes.items()},
+        over_blocks=account.over_blocks,
+        under_blocks=account.under_blocks,
+        reported=account.details,
+    )

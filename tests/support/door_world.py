@@ -11,10 +11,12 @@ import aiohttp
 import uvicorn
 from kvpool_api.spec import Strategy as StrategyName
 from kvpool_router.asgi import ASGIApp
+from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
 from kvpool_router.calibration import Calibration
 from kvpool_router.decisions import DecisionLog, Record
 from kvpool_router.door import DoorDeps, build_door
+from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.liveness import Liveness
 from kvpool_router.load import Load
@@ -46,6 +48,16 @@ class SentPrefixes:
 
     def settle(self) -> None:
         pass
+
+
+class NoEvents:
+    """An event plane that follows nobody."""
+
+    def standing(self, worker: WorkerId) -> None:
+        return None
+
+    def begin_again(self, worker: WorkerId) -> None:
+        raise AssertionError("there is nothing to begin again")
 
 
 @dataclass
@@ -144,6 +156,7 @@ async def door(
             roster=roster,
             tokenizer=IdsTokenizer("a test"),
             cache=SentPrefixes(),
+            audit=Audit(CacheMap(16, 60.0, None), NoEvents(), 16),
             load=Load(Calibration()),
             strategy=STRATEGIES[strategy](0),
             breaker=Breaker(),

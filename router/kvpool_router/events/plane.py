@@ -32,6 +32,8 @@ class EventStanding:
     gaps: int = 0
     restarts: int = 0
     skipped_events: int = 0
+    replaying: bool = False
+    """Batches are missing and have been asked for."""
     wiring_confirmed: bool | None = None
     """The engine's own account agrees with where its events are looked for; None while it has not told."""
 
@@ -110,8 +112,23 @@ class EventPlane:
             gaps=facts.gaps,
             restarts=facts.restarts,
             skipped_events=sink.skipped_events,
+            replaying=facts.replaying,
             wiring_confirmed=None if stream.source is None else stream.miswired is None and stream.hint is None,
         )
+
+    def begin_again(self, worker: WorkerId) -> None:
+        """Forgets what the worker's events said, and reads its history anew on a new connection."""
+        known = self._streams.get(worker)
+        if known is None:
+            return
+        reading = self._readings.get(worker)
+        self._drop(known)
+        if reading is not None:
+            self._readings[worker] = reading
+        anew = self._streams[worker] = WorkerStream(known.worker, self._around)
+        if known.source is not None:
+            anew.wired(known.source)
+        anew.begin()
 
     async def close(self) -> None:
         for stream in self._streams.values():

@@ -11,6 +11,7 @@ from kvpool_router.index.predictions import Predictions
 from kvpool_router.index.runs import LONGEST_RUN_BLOCKS, TOKEN_BYTES, Reach, RunTree
 from kvpool_router.index.seats import Layer, Seats
 from kvpool_router.index.tree import Outcome, PrefixTree
+from kvpool_router.index.watches import Watch, Watches
 from kvpool_router.workers import WorkerId
 
 _HELD, _EXPECTED, _KNOWN = (int(layer) for layer in Layer)
@@ -86,6 +87,10 @@ class CacheMap:
         self._history = History(self._runs, history_tokens)
         self._groups: dict[int, int] = {}
         """The attention group by which a worker is credited: the first of full attention that it named."""
+        self._hybrid: set[int] = set()
+        """Seats whose engines have other attention groups beside the one that is credited."""
+        self._watches = Watches(self._tree.reach)
+        self._distrusted: set[WorkerId] = set()
         self._suspended = 0
         """Sets of first seats, as `_everyone`."""
         self._everyone = 0
@@ -102,10 +107,13 @@ class CacheMap:
         for event in events:
             match event:
                 case BlockStored():
+                    self._watches.before_store(seat)
                     self._store(seat, event, applied)
                 case BlockRemoved():
+                    self._watches.before_removal(seat)
                     self._remove(seat, event, applied)
                 case AllBlocksCleared():
+                    self._watches.before_removal(seat)
                     self._clear(seat, event, applied)
         return applied
 
@@ -133,9 +141,7 @@ class CacheMap:
         """
         self.settle()
         self._predictions.expire(now)
-        if not len(tokens) % self._block_bytes:
-            tokens = tokens[: -self._block_bytes]
-        reaches = self._runs.match(tokens, namespace, self._eligible)
+        reaches = self._runs.match(self._reusable(tokens), namespace, self._eligible)
         found: dict[WorkerId, Held] = {}
         for members, held in _overlay(self._everyone, reaches, self._block_tokens):
             found.update(dict.fromkeys(self._seats.workers(members), held))
@@ -158,9 +164,34 @@ class CacheMap:
         self.settle()
         self._history.bound(self._seat(worker) + _KNOWN, tokens)
 
+    def watch(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> Watch:
+        """Follows what the worker holds of a prompt by its events, credited or not, until `unwatch`."""
+        return self._watches.begin(self._seat(worker), self._reusable(tokens), namespace)
+
+    def unwatch(self, worker: WorkerId, watch: Watch) -> None:
+        """Looks a last time; what the watch says stays as it is."""
+        seat = self._seats.first(worker)
+        if seat is not None:
+            self._watches.end(seat, watch)
+
+    def is_hybrid(self, worker: WorkerId) -> bool:
+        """A prefix may be of no use to the engine although the credited attention group holds it."""
+        return self._seats.first(worker) in self._hybrid
+
+    def distrust(self, worker: WorkerId) -> None:
+        """No credit, cached or predicted, until `trust`, whatever else happens to the worker meanwhile."""
+        self._distrusted.add(worker)
+        self._seated()
+
+    def trust(self, worker: WorkerId) -> None:
+        self._distrusted.discard(worker)
+        self._seated()
+
     def suspend(self, worker: WorkerId) -> None:
         """No credit, cached or predicted, until `resume`: its events may be missing. Nothing is forgotten."""
-        self._suspended |= 1 << self._seat(worker)
+        seat = self._seat(worker)
+        self._watches.lose(seat)
+        self._suspended |= 1 << seat
         self._seated()
 
     def resume(self, worker: WorkerId) -> None:
@@ -173,13 +204,19 @@ class CacheMap:
         seat = self._seats.first(worker)
         if seat is None:
             return
+        self._watches.lose(seat)
         self._tree.forget(seat)
         self._predictions.forget(seat + _EXPECTED)
         self._history.forget(seat + _KNOWN)
         self._groups.pop(seat, None)
+        self._hybrid.discard(seat)
         self._suspended &= ~(1 << seat)
         self._seats.release(worker)
         self._seated()
+
+    def _reusable(self, tokens: bytes) -> bytes:
+        """Without a last block that ends the prompt: an engine computes at least one token."""
+        return tokens if len(tokens) % self._block_bytes else tokens[: -self._block_bytes]
 
     def _seat(self, worker: WorkerId) -> int:
         """The worker's first seat, in which its events put it."""
@@ -191,7 +228,8 @@ class CacheMap:
 
     def _seated(self) -> None:
         self._everyone = self._seats.everyone()
-        trusted = self._everyone & ~self._suspended
+        distrusted = sum(1 << seat for worker in self._distrusted if (seat := self._seats.first(worker)) is not None)
+        trusted = self._everyone & ~self._suspended & ~distrusted
         self._eligible = trusted << _HELD | trusted << _EXPECTED | self._everyone << _KNOWN
 
     def _store(self, seat: int, event: BlockStored, applied: Applied) -> None:
@@ -248,9 +286,14 @@ class CacheMap:
             return False
         if len(event.token_ids) != len(event.block_hashes) * self._block_bytes:
             return False
-        if event.kv_cache_spec_kind is not None and event.kv_cache_spec_kind not in _WHOLE_PROMPT_KINDS:
+        foreign_kind = event.kv_cache_spec_kind is not None and event.kv_cache_spec_kind not in _WHOLE_PROMPT_KINDS
+        if foreign_kind or not self._is_credited_group(seat, event.group_idx):
+            self._hybrid.add(seat)
             return False
-        return event.group_idx is None or self._groups.setdefault(seat, event.group_idx) == event.group_idx
+        return True
+
+    def _is_credited_group(self, seat: int, group: int | None) -> bool:
+        return group is None or self._groups.setdefault(seat, group) == group
 
 
 def _on_gpu(medium: str | None, locality: str | None) -> bool:

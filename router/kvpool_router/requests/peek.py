@@ -33,6 +33,9 @@ class _Completion(Struct):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     n: int | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
     add_special_tokens: bool = True
     cache_salt: str | None = None
     truncate_prompt_tokens: int | None = None
@@ -46,6 +49,7 @@ class _Chat(Struct):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     n: int | None = None
+    prompt_logprobs: int | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
@@ -138,6 +142,7 @@ def _peek_completion(path: str, raw: bytes) -> InferenceRequest:
         Namespace(None, body.cache_salt),
         raw,
         choices=body.n or 1,
+        reads_cache=body.prompt_logprobs is None and not (body.echo and body.logprobs is not None),
     )
 
 
@@ -152,6 +157,7 @@ def _peek_chat(path: str, raw: bytes) -> InferenceRequest:
         Namespace(None, body.cache_salt),
         raw,
         choices=body.n or 1,
+        reads_cache=body.prompt_logprobs is None,
     )
 
 

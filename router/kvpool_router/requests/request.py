@@ -23,6 +23,8 @@ class InferenceRequest(NamedTuple):
 
     choices: int = 1
     """Answers wanted to each prompt."""
+    reads_cache: bool = True
+    """Whether the engine may reuse cached blocks: not where it has to tell log probabilities of the prompt."""
 
     @property
     def is_one_sequence(self) -> bool:

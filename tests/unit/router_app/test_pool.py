@@ -4,6 +4,7 @@ import aiohttp
 import pytest
 import zmq.asyncio
 from engine_pods import engine_pod
+from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import FAILURES_TO_OPEN, Breaker
 from kvpool_router.calibration import Calibration
 from kvpool_router.engine_metrics import EngineMetrics, Reading
@@ -32,7 +33,8 @@ class World:
             cache, context, block_tokens=16, monotonic=time.monotonic, wall_clock=time.time, rhythm=Rhythm()
         )
         requests = RequestMetrics(CollectorRegistry())
-        self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests)
+        audit = Audit(cache, plane, 16)
+        self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests, audit)
         self.metrics = EngineMetrics(session, time.monotonic, 5.0, self.pool.read, Liveness(self.pool.roster))
 
     def take(self, *pods: object) -> None:
