@@ -37,6 +37,7 @@ from benchmarks.vllm_rig import (
     Ask,
     Decision,
     EventState,
+    Misprediction,
     Mixture,
     Rig,
     decided_at,
@@ -185,18 +186,19 @@ def _verdict(bench: Rig, answered: Answered, decision: Decision | None) -> str:
 async def cause(bench: Rig, answered: Answered, decision: Decision, urls: Mapping[str, str]) -> str:
     """What the engine's own events say of the prompt between placement and answer."""
     assert decision.pod is not None
-    cache = bench.caches[decision.pod]
     prompt = await bench.token_ids(answered.ask, next(iter(urls.values())))
-    salt = answered.ask.body.get("cache_salt")
-    since, until = decided_at(decision), answered.ended_at + 0.2
-    held = cache.held(prompt, salt, since, until)
-    predicted, found = decision.predicted_cached_tokens or 0, decision.cached_tokens
-    if found not in held:
-        print(f"unexplained: {answered.ask.kind} {predicted=} {found=} {held=} {decision.reason}", file=sys.stderr)
-        return "other"
-    if found is not None and found > predicted:
-        return "stored while it queued"
-    return "evicted while it queued" if held[0] >= predicted else "predicted, and gone or not computed in time"
+    seen = Misprediction(
+        prompt,
+        answered.ask.body.get("cache_salt"),
+        decided_at(decision),
+        answered.ended_at,
+        decision.predicted_cached_tokens or 0,
+        decision.cached_tokens or 0,
+    )
+    found = seen.cause(bench.caches[decision.pod])
+    if found is None:
+        print(f"unexplained: {answered.ask.kind} {seen}", file=sys.stderr)
+    return found or "other"
 
 
 async def new_blocks(bench: Rig) -> dict[str, object]:

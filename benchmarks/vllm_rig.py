@@ -23,10 +23,21 @@ from eventually import eventually  # noqa: E402
 from ipc_relay import relayed  # noqa: E402
 from kvpool_api.wire import Decision, EventState, WorkerState  # noqa: E402
 from mixed_requests import Ask, Mixture  # noqa: E402
-from told_cache import ToldCache, listening  # noqa: E402
+from told_cache import Misprediction, ToldCache, listening  # noqa: E402
 from up_process import Pool, ready, write  # noqa: E402
 
-__all__ = ["Ask", "Decision", "EventState", "Mixture", "Pool", "ToldCache", "eventually", "is_prepared", "relayed"]
+__all__ = [
+    "Ask",
+    "Decision",
+    "EventState",
+    "Misprediction",
+    "Mixture",
+    "Pool",
+    "ToldCache",
+    "eventually",
+    "is_prepared",
+    "relayed",
+]
 
 NAME = "tiny-llama"
 BLOCK = 32

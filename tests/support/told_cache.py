@@ -17,6 +17,8 @@ import zmq
 import zmq.asyncio
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent, decode
 
+LATEST_EVENT_S = 0.2
+"""The events of a step are sent when it has ended."""
 Chain = tuple[str | None, bytes]
 """Cache salt, and the tokens from the prompt's first one to the block's last."""
 
@@ -94,6 +96,27 @@ class ToldCache:
             self._copies[block] -= 1
             if not self._copies[block]:
                 self._note(at, self._chains[block], there=False)
+
+
+@dataclass(frozen=True)
+class Misprediction:
+    """One request that was predicted to find `predicted` cached tokens and found `found`."""
+
+    prompt: Sequence[int]
+    salt: str | None
+    placed_at: float
+    answered_at: float
+    predicted: int
+    found: int
+
+    def cause(self, cache: ToldCache) -> str | None:
+        """What the engine's own events say; None where it never held just what was found, from placement to answer."""
+        held = cache.held(self.prompt, self.salt, self.placed_at, self.answered_at + LATEST_EVENT_S)
+        if self.found not in held:
+            return None
+        if self.found > self.predicted:
+            return "stored while it queued"
+        return "evicted while it queued" if held[0] >= self.predicted else "predicted, and not computed in time"
 
 
 @asynccontextmanager
