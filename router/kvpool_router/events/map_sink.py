@@ -80,8 +80,8 @@ class MapSink:
     def _begin(self, frame: Frame) -> Iterator[Sequence[KvEvent]]:
         batch = decode(frame.payload)
         self._stamp = batch.timestamp
-        self.skipped_events += batch.skipped
-        self.tally.unreadable += batch.skipped
+        self.skipped_events += len(batch.skipped)
+        self.tally.unreadable += len(batch.skipped)
         pieces = slices(batch.events, SLICE_BLOCKS)
         self._put(next(pieces, ()))
         return pieces

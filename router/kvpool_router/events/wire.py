@@ -2,12 +2,13 @@
 
 Shapes seen (vLLM's `distributed/kv_events.py` over its releases): a batch is an array `[ts, events, dp_rank]` or a map;
 an event is a map tagged by `type` or, in older releases, an array with the tag first; hashes are unsigned integers or
-bytes. Newer releases append fields and event types. None of this may cost a batch: what is not understood is skipped
-and counted.
+bytes. Newer releases append fields and event types. None of this may cost a batch: what is not understood is skipped,
+and said to be of the kind that tells what it may mean for a map.
 """
 
 import sys
 from array import array
+from enum import StrEnum
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -65,6 +66,23 @@ class AllBlocksCleared(msgspec.Struct, tag="AllBlocksCleared", gc=False):
 KvEvent: TypeAlias = BlockStored | BlockRemoved | AllBlocksCleared
 
 
+class Skipped(StrEnum):
+    """What an event was that is not understood."""
+
+    STORED = "stored"
+    """It told of blocks that are in the cache now: to miss it costs credit."""
+    REMOVED = "removed"
+    """It told of blocks that are gone: a map that misses it may claim what is not there."""
+    UNKNOWN = "unknown"
+    """A kind that no release had when this was written."""
+    ILLEGIBLE = "illegible"
+    """It may have been anything; also for a whole batch."""
+
+    @property
+    def may_remove(self) -> bool:
+        return self in (Skipped.REMOVED, Skipped.ILLEGIBLE)
+
+
 class Batch(msgspec.Struct, gc=False):
     """What one message held."""
 
@@ -72,8 +90,8 @@ class Batch(msgspec.Struct, gc=False):
     """The engine's clock, seconds; 0.0 where it could not be read."""
     dp_rank: int | None
     events: tuple[KvEvent, ...]
-    skipped: int
-    """Events that were not understood; 1 with no events where the batch as a whole was not."""
+    skipped: tuple[Skipped, ...] = ()
+    """One for each event that was not understood; one with no events where the batch as a whole was not."""
 
 
 def decode(payload: bytes) -> Batch:
@@ -82,7 +100,7 @@ def decode(payload: bytes) -> Batch:
         batch = _COMMON_BATCH.decode(payload)
     except _UNREADABLE:
         return _decode_leniently(payload)
-    return Batch(batch.ts, batch.data_parallel_rank, batch.events, 0)
+    return Batch(batch.ts, batch.data_parallel_rank, batch.events)
 
 
 class _CommonBatch(msgspec.Struct, array_like=True, gc=False):
@@ -110,15 +128,23 @@ _ANY = msgspec.msgpack.Decoder()
 _EVENT_KINDS = (BlockStored, BlockRemoved, AllBlocksCleared)
 _POSITIONS = {kind.__name__: ("type", *kind.__struct_fields__) for kind in _EVENT_KINDS}
 """Array-shaped events list their fields in the order in which the map-shaped ones declare them."""
+_SKIPPED = {"BlockStored": Skipped.STORED, "BlockRemoved": Skipped.REMOVED, "AllBlocksCleared": Skipped.REMOVED}
 
 
 def _decode_leniently(payload: bytes) -> Batch:
     try:
         timestamp, events, dp_rank = _batch_parts(payload)
     except _UNREADABLE:
-        return Batch(0.0, None, (), 1)
-    read = [event for raw in events if (event := _event(raw)) is not None]
-    return Batch(timestamp, dp_rank, tuple(read), len(events) - len(read))
+        return Batch(0.0, None, (), (Skipped.ILLEGIBLE,))
+    read: list[KvEvent] = []
+    skipped: list[Skipped] = []
+    for raw in events:
+        event = _event(raw)
+        if event is None:
+            skipped.append(_kind(raw))
+        else:
+            read.append(event)
+    return Batch(timestamp, dp_rank, tuple(read), tuple(skipped))
 
 
 def _batch_parts(payload: bytes) -> tuple[float, list[msgspec.Raw], int | None]:
@@ -153,9 +179,23 @@ def _event(raw: msgspec.Raw) -> KvEvent | None:
             fields["block_hashes"] = [_hash(value) for value in fields["block_hashes"]]
         if fields.get("parent_block_hash") is not None:
             fields["parent_block_hash"] = _hash(fields["parent_block_hash"])
+        if fields.get("token_ids", ()) is None:
+            fields["token_ids"] = ()
         return cast(KvEvent, msgspec.convert(fields, KvEvent, dec_hook=_token_ids))
     except _UNREADABLE:
         return None
+
+
+def _kind(raw: msgspec.Raw) -> Skipped:
+    """What an event that cannot be read says that it is."""
+    try:
+        event = _ANY.decode(raw)
+        tag = event[0] if isinstance(event, list) else event["type"]
+    except _UNREADABLE:
+        return Skipped.ILLEGIBLE
+    if not isinstance(tag, str):
+        return Skipped.ILLEGIBLE
+    return _SKIPPED.get(tag, Skipped.UNKNOWN)
 
 
 def _named_fields(event: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the wire holds

@@ -1,10 +1,11 @@
 """Every shape of events seen from an engine gives the same events, and nothing that arrives raises.
 
-`wire_vllm_0_32_0.jsonl`: messages captured from vLLM 0.32.0 (topic as hex, sequence number, payload as hex); the other
-shapes are written here after vllm/distributed/kv_events.py of older and newer commits, as each test says.
+`wire/captured_*.jsonl`: captured from vLLM 0.32.0, a message a line, its parts as hex. /*.json`: written by hand
+after vLLM's own structs, each with its source; what should be read of it stands beside, with token ids as numbers.
 """
 
 import json
+import tracemalloc
 from array import array
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,24 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kvpool_router.events.wire import AllBlocksCleared, Batch, BlockRemoved, BlockStored, TokenIds, decode
+from kvpool_router.events.replay import frame_of
+from kvpool_router.events.wire import (
+    AllBlocksCleared,
+    Batch,
+    BlockRemoved,
+    BlockStored,
+    KvEvent,
+    Skipped,
+    TokenIds,
+    decode,
+)
 
+WIRE = Path(__file__).parent / "wire"
 CAPTURED = [
-    bytes.fromhex(json.loads(line)[2])
-    for line in (Path(__file__).parent / "wire_vllm_0_32_0.jsonl").read_text().splitlines()
+    bytes.fromhex(json.loads(line)[-1])
+    for file in ("captured_vllm_0_32_0.jsonl", "captured_vllm_0_32_0_replay.jsonl")
+    for line in (WIRE / file).read_text().splitlines()
+    if json.loads(line)[-1]
 ]
 
 MAP_STORED: dict[str, Any] = {
@@ -41,7 +55,7 @@ def packed(*events: object, batch: object = None) -> bytes:
 def test_a_captured_message_is_read_whole_and_field_by_field(payload):
     timestamp, events, rank = msgspec.msgpack.decode(payload)
     batch = decode(payload)
-    assert (batch.timestamp, batch.dp_rank, batch.skipped) == (timestamp, rank, 0)
+    assert (batch.timestamp, batch.dp_rank, batch.skipped) == (timestamp, rank, ())
     assert len(batch.events) == len(events)
     for event, raw in zip(batch.events, events, strict=True):
         assert type(event).__name__ == raw.pop("type")
@@ -69,99 +83,98 @@ def test_the_captured_salt_is_in_the_first_blocks_keys_only():
 def test_arrays_of_maps_are_read_as_vllm_0_32_writes_them():
     cleared, removed = {"type": "AllBlocksCleared"}, {"type": "BlockRemoved", "block_hashes": [11], "medium": "GPU"}
     assert decode(packed(MAP_STORED, removed, cleared)) == Batch(
-        7.5, 3, (STORED, BlockRemoved([11], "GPU"), AllBlocksCleared()), 0
+        7.5, 3, (STORED, BlockRemoved([11], "GPU"), AllBlocksCleared())
     )
 
 
-def test_positional_events_are_read_as_older_releases_wrote_them():
-    """KVCacheEvent with `array_like=True`: the tag, then the fields in order."""
-    stored = ["BlockStored", [11, (1 << 64) - 1], 10, [1, 2, 3, 128_255], 2, None, "GPU", None]
-    assert decode(packed(stored, ["BlockRemoved", [11], "GPU"], ["AllBlocksCleared"])) == Batch(
-        7.5, 3, (STORED, BlockRemoved([11], "GPU"), AllBlocksCleared()), 0
-    )
+def wired(value: object) -> object:
+    """JSON has no bytes: they stand as text that begins with `hex:`."""
+    if isinstance(value, str) and value.startswith("hex:"):
+        return bytes.fromhex(value.removeprefix("hex:"))
+    if isinstance(value, list):
+        return [wired(each) for each in value]
+    return {name: wired(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def test_positional_events_without_medium_and_batches_without_rank_are_read_as_the_first_release_wrote_them():
-    """EventBatch(ts, events); BlockStored up to lora_id; BlockRemoved with hashes alone."""
-    stored = ["BlockStored", [11], None, [5, 6], 2, None]
-    expected = BlockStored([11], None, TokenIds(array("I", [5, 6])), 2)
-    assert decode(packed(batch=[7.5, [stored, ["BlockRemoved", [11]]]])) == Batch(
-        7.5, None, (expected, BlockRemoved([11])), 0
-    )
+def told(event: KvEvent) -> list[Any]:
+    fields = {field: value for field, value in msgspec.structs.asdict(event).items() if value is not None}
+    if isinstance(event, BlockStored):
+        fields["token_ids"] = array("I", event.token_ids).tolist()
+        fields |= {} if event.parent_block_hash is not None else {"parent_block_hash": None}
+    return [type(event).__name__, json.loads(msgspec.json.encode(fields))]
 
 
-def test_positional_events_carry_group_and_kind_where_they_are_longer():
-    """`array_like=True` beside group_idx and kv_cache_spec_kind (the commits before events became maps)."""
-    stored = ["BlockStored", [11], None, [5, 6], 2, None, "GPU", "ada", [["ada"]], 1, "sliding_window", 512]
-    expected = BlockStored(
-        [11], None, TokenIds(array("I", [5, 6])), 2, None, "GPU", "ada", [("ada",)], 1, "sliding_window", 512
-    )
-    assert decode(packed(stored)).events == (expected,)
-    assert decode(packed([*stored, "LOCAL", "newer", 1])).events == (
-        msgspec.structs.replace(expected, locality="LOCAL"),
-    )
+@pytest.mark.parametrize("file", sorted(WIRE.glob("*.json")), ids=lambda file: file.stem)
+def test_every_release_is_read_as_it_wrote(file):
+    vector = json.loads(file.read_text())
+    assert vector["source"]
+    batch = decode(packed(batch=wired(vector["batch"])))
+    assert {
+        "timestamp": batch.timestamp,
+        "dp_rank": batch.dp_rank,
+        "events": [told(event) for event in batch.events],
+        "skipped": list(batch.skipped),
+    } == vector["read"]
 
 
-def test_a_batch_that_is_a_map_is_read():
-    """EventBatch with `tag=True` and without `array_like`, as one commit of vLLM has it."""
-    batch = {"type": "KVEventBatch", "ts": 7.5, "events": [MAP_STORED], "data_parallel_rank": 3}
-    assert decode(packed(batch=batch)) == Batch(7.5, 3, (STORED,), 0)
-    assert decode(packed(batch={"ts": 7, "events": [MAP_STORED]})) == Batch(7.0, None, (STORED,), 0)
-
-
-def test_hashes_that_are_bytes_become_the_integers_that_vllm_would_send():
-    """VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES=0; the integer form is the low 64 bits (vLLM `maybe_convert_block_hash`)."""
-    digests = [bytes(24) + value.to_bytes(8, "big") for value in (11, (1 << 64) - 1)]
-    raw = MAP_STORED | {"block_hashes": digests, "parent_block_hash": b"\xff" * 24 + (10).to_bytes(8, "big")}
-    removed = {"type": "BlockRemoved", "block_hashes": digests[:1], "medium": "GPU"}
-    assert decode(packed(raw, removed)).events == (STORED, BlockRemoved([11], "GPU"))
+def test_a_captured_replay_is_read_as_it_was_sent():
+    lines = [json.loads(line) for line in (WIRE / "captured_vllm_0_32_0_replay.jsonl").read_text().splitlines()]
+    frames = [frame_of([bytes.fromhex(part) for part in line]) for line in lines]
+    assert [frame and frame.sequence for frame in frames] == [0, 1, -1]
 
 
 def test_newer_fields_are_passed_over():
     """vLLM 0.33: session_id, ownership, lookahead_token_ids; what comes after is not known yet."""
     newer = {"session_id": "s", "ownership": "o", "lookahead_token_ids": [9], "locality": "REMOTE", "other": {"a": [1]}}
     assert decode(packed(MAP_STORED | newer)).events == (msgspec.structs.replace(STORED, locality="REMOTE"),)
-    assert decode(packed(batch=[7.5, [MAP_STORED], 3, "more", {}])) == Batch(7.5, 3, (STORED,), 0)
+    assert decode(packed(batch=[7.5, [MAP_STORED], 3, "more", {}])) == Batch(7.5, 3, (STORED,))
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "kind"),
     [
-        {"type": "BlockTransferred", "block_hashes": [1]},
-        ["BlockTransferred", [1]],
-        {"block_hashes": [1]},
-        MAP_STORED | {"token_ids": [-1]},
-        MAP_STORED | {"token_ids": [1 << 32]},
-        MAP_STORED | {"token_ids": ["1"]},
-        MAP_STORED | {"token_ids": None},
-        MAP_STORED | {"block_hashes": ["11"]},
-        MAP_STORED | {"block_hashes": 11},
-        MAP_STORED | {"block_hashes": [True, None]},
-        MAP_STORED | {"parent_block_hash": 1.5},
-        MAP_STORED | {"block_size": "2"},
-        MAP_STORED | {"extra_keys": [1]},
-        {name: value for name, value in MAP_STORED.items() if name != "token_ids"},
-        [],
-        [["BlockStored"]],
-        {},
-        None,
-        "BlockStored",
-        17,
-        {1: 2},
+        ({"type": "BlockTransferred", "block_hashes": [1]}, Skipped.UNKNOWN),
+        (["BlockTransferred", [1]], Skipped.UNKNOWN),
+        (MAP_STORED | {"token_ids": [-1]}, Skipped.STORED),
+        (MAP_STORED | {"token_ids": [1 << 32]}, Skipped.STORED),
+        (MAP_STORED | {"token_ids": ["1"]}, Skipped.STORED),
+        (MAP_STORED | {"token_ids": 7}, Skipped.STORED),
+        (MAP_STORED | {"block_hashes": ["11"]}, Skipped.STORED),
+        (MAP_STORED | {"block_hashes": 11}, Skipped.STORED),
+        (MAP_STORED | {"block_hashes": [True, None]}, Skipped.STORED),
+        (MAP_STORED | {"parent_block_hash": 1.5}, Skipped.STORED),
+        (MAP_STORED | {"block_size": "2"}, Skipped.STORED),
+        (MAP_STORED | {"extra_keys": [1]}, Skipped.STORED),
+        ({name: value for name, value in MAP_STORED.items() if name != "token_ids"}, Skipped.STORED),
+        (["BlockStored"], Skipped.STORED),
+        (["BlockRemoved"], Skipped.REMOVED),
+        ({"type": "BlockRemoved", "block_hashes": [None]}, Skipped.REMOVED),
+        ({"type": "AllBlocksCleared", "medium": 7}, Skipped.REMOVED),
+        ({"block_hashes": [1]}, Skipped.ILLEGIBLE),
+        ({"type": 1}, Skipped.ILLEGIBLE),
+        ([], Skipped.ILLEGIBLE),
+        ([["BlockStored"]], Skipped.ILLEGIBLE),
+        ({}, Skipped.ILLEGIBLE),
+        (None, Skipped.ILLEGIBLE),
+        ("BlockStored", Skipped.ILLEGIBLE),
+        (17, Skipped.ILLEGIBLE),
+        ({1: 2}, Skipped.ILLEGIBLE),
     ],
 )
-def test_a_bad_or_unknown_event_is_counted_and_costs_no_other(bad):
-    assert decode(packed(MAP_STORED, bad, MAP_STORED)) == Batch(7.5, 3, (STORED, STORED), 1)
+def test_a_bad_or_unknown_event_is_told_by_its_kind_and_costs_no_other(bad, kind):
+    assert decode(packed(MAP_STORED, bad, MAP_STORED)) == Batch(7.5, 3, (STORED, STORED), (kind,))
 
 
 def test_a_map_keyed_by_a_map_is_one_bad_event():
     stored = msgspec.msgpack.encode(MAP_STORED)
-    assert decode(b"\x93\x07\x92" + b"\x81\x81\x01\x02\x03" + stored + b"\x03") == Batch(7.0, 3, (STORED,), 1)
+    assert decode(b"\x93\x07\x92" + b"\x81\x81\x01\x02\x03" + stored + b"\x03") == Batch(
+        7.0, 3, (STORED,), (Skipped.ILLEGIBLE,)
+    )
 
 
 @pytest.mark.parametrize("rank", ["three", -1.5, {}, [1]])
 def test_a_rank_or_time_that_makes_no_sense_costs_no_event(rank):
-    assert decode(packed(batch=["now", [MAP_STORED], rank])) == Batch(0.0, None, (STORED,), 0)
+    assert decode(packed(batch=["now", [MAP_STORED], rank])) == Batch(0.0, None, (STORED,))
 
 
 @pytest.mark.parametrize(
@@ -169,12 +182,55 @@ def test_a_rank_or_time_that_makes_no_sense_costs_no_event(rank):
     [b"", b"\xc0", b"\x80", b"\x90", b"\xdd\xff\xff\xff\xff", b"\x91" * 5000, b"garbage", packed(batch=[7.5, 17, 3])],
 )
 def test_a_message_that_is_no_batch_counts_as_one_skipped(payload):
-    assert decode(payload) == Batch(0.0, None, (), 1)
+    assert decode(payload) == Batch(0.0, None, (), (Skipped.ILLEGIBLE,))
 
 
 def test_a_message_that_was_cut_short_counts_as_one_skipped():
     for end in range(len(CAPTURED[1])):
-        assert decode(CAPTURED[1][:end]) == Batch(0.0, None, (), 1)
+        assert decode(CAPTURED[1][:end]) == Batch(0.0, None, (), (Skipped.ILLEGIBLE,))
+
+
+CLAIMS = [b"\xdd", b"\xdf", b"\xc6", b"\xdb", b"\xc9"]
+"""Headers of msgpack's longest list, map, bytes, text and extension."""
+
+
+@pytest.mark.parametrize("header", CLAIMS, ids=bytes.hex)
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"\x93\x01",
+        b"\x93\x01\x91",
+        b"\x82\xa2ts\x01\xa6events",
+        b"\x93\x01\x91\x82\xa4type\xacBlockRemoved\xacblock_hashes",
+        b"\x93\x01\x91\x93\xabBlockStored\x90\xc0",
+        b"\x93\x01\x91\x83\xa4type\xabBlockStored\xacblock_hashes\x90\xa9token_ids",
+        b"\x93\x01\x91\x82\xa4type\xabBlockStored\xaaextra_keys\x91",
+        b"\x93\x01\x91\x82\xa4type\xabBlockStored\xa5newer",
+    ],
+    ids=bytes.hex,
+)
+def test_a_header_that_claims_4_billion_elements_takes_no_memory_for_them(before, header):
+    tracemalloc.start()
+    try:
+        batch = decode(before + header + b"\xff\xff\xff\xff" + b"\x01" * 100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (batch.events, len(batch.skipped)) == ((), 1)
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\x01", b"\x81\xa1a"], ids=bytes.hex)
+@pytest.mark.parametrize("depth", [10, 1000, 100_000])
+def test_nesting_of_any_depth_is_one_bad_event(opening, depth):
+    deep = opening * depth + b"\xc0"
+    stored = msgspec.msgpack.encode(MAP_STORED)
+    batch = decode(b"\x93\x07\x92" + stored + deep + b"\x03")
+    assert batch in (
+        Batch(7.0, 3, (STORED,), (Skipped.ILLEGIBLE,)),
+        Batch(0.0, None, (), (Skipped.ILLEGIBLE,)),
+    )
 
 
 anything = st.recursive(
@@ -189,14 +245,14 @@ nearly_stored = st.fixed_dictionaries({name: st.just(value) | anything for name,
 @given(st.binary() | anything.map(msgspec.msgpack.encode))
 def test_no_bytes_raise(payload):
     batch = decode(payload)
-    assert batch.skipped >= 0
+    assert all(isinstance(kind, Skipped) for kind in batch.skipped)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(anything | nearly_stored, max_size=5))
 def test_every_event_of_a_readable_batch_is_either_read_or_skipped(events):
     batch = decode(packed(*events))
-    assert len(batch.events) + batch.skipped == len(events)
+    assert len(batch.events) + len(batch.skipped) == len(events)
 
 
 @settings(max_examples=300, deadline=None)

@@ -49,7 +49,7 @@ def cached(index: CacheMap, asked: bytes, namespace: Namespace = PLAIN) -> dict[
 
 
 def test_what_an_engine_of_vllm_0_32_published_is_credited_as_its_usage_said():
-    lines = (Path(__file__).parents[1] / "events" / "wire_vllm_0_32_0.jsonl").read_text().splitlines()
+    lines = (Path(__file__).parents[1] / "events" / "wire" / "captured_vllm_0_32_0.jsonl").read_text().splitlines()
     first, second, third, salted, *_ = (decode(bytes.fromhex(json.loads(line)[2])) for line in lines)
     index = CacheMap(32, 10.0, None)
     assert index.apply(A, (*first.events, *second.events, *third.events)) == Applied(stored=26)
