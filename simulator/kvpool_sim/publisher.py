@@ -7,7 +7,7 @@ payload: msgpack of [timestamp, [event, …], dp_rank]
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -73,6 +73,8 @@ class Publisher:
         self._serving: asyncio.Task[None] | None = None
         self.dropping = 0
         """Batches still to be lost on the way (they stay in the replay buffer)."""
+        self.lie: Callable[[Sequence[KvEvent]], Sequence[KvEvent]] | None = None
+        """What is told in place of what happened, live and in replays."""
         self.hung = False
         """Neither publishes nor answers, and keeps its sockets open."""
 
@@ -98,6 +100,7 @@ class Publisher:
             self._serving = asyncio.create_task(self._replay(router))
 
     def publish(self, timestamp: float, events: Sequence[KvEvent]) -> None:
+        events = self.lie(events) if self.lie else events
         self.publish_raw(payload(timestamp, events, self._rank, self._block_size))
 
     def publish_raw(self, batch: bytes) -> None:

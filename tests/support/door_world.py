@@ -56,7 +56,7 @@ class NoEvents:
     def standing(self, worker: WorkerId) -> None:
         return None
 
-    def begin_again(self, worker: WorkerId) -> None:
+    def begin_again(self, worker: WorkerId, *, whole: bool) -> None:
         raise AssertionError("there is nothing to begin again")
 
 

@@ -55,8 +55,8 @@ class Events(Protocol):
 
     def standing(self, worker: WorkerId) -> Standing | None: ...
 
-    def begin_again(self, worker: WorkerId) -> None:
-        """Forgets what the worker's events said, and reads its history anew."""
+    def begin_again(self, worker: WorkerId, *, whole: bool) -> None:
+        """Forgets what the worker's events said, and reads its history anew, or goes on without one."""
 
 
 @dataclass(slots=True)
@@ -239,7 +239,8 @@ class Audit:
             LOG.warning("%s", opinion.reason, extra={"worker": worker})
             self._pausing.add(worker)
             self._map.distrust(worker)
-            self._events.begin_again(worker)
+            # a history that was read anew and made the map wrong again is of no use
+            self._events.begin_again(worker, whole=opinion.falls == 1)
             return
         self._pausing.discard(worker)
         LOG.info("%s", opinion.reason or "The map has proved itself and is trusted.", extra={"worker": worker})

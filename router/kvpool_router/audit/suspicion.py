@@ -23,7 +23,7 @@ FALSE_ALARM_ODDS = 1e-9
 LIMIT = -log(FALSE_ALARM_ODDS)
 TRIAL_HANDICAP = LIMIT / 2
 """Where the charts begin on trial: half the evidence is enough then."""
-FIRST_PAUSE_S = 10.0
+FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 1280.0
 AGREEMENTS = 16
 """So much evidence for the map, without a relapse, ends a trial. An answer may bring two pieces."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 import zmq.asyncio
 from kvpool_api.wire import EventState
 
@@ -116,18 +117,23 @@ class EventPlane:
             wiring_confirmed=None if stream.source is None else stream.miswired is None and stream.hint is None,
         )
 
-    def begin_again(self, worker: WorkerId) -> None:
-        """Forgets what the worker's events said, and reads its history anew on a new connection."""
+    def begin_again(self, worker: WorkerId, *, whole: bool) -> None:
+        """Forgets what the worker's events said, and follows them anew on a new connection.
+
+        `whole` reads the history that the engine still has; else what was before is left unknown.
+        """
         known = self._streams.get(worker)
         if known is None:
             return
-        reading = self._readings.get(worker)
+        reading, mark = self._readings.get(worker), known.mark()
         self._drop(known)
         if reading is not None:
             self._readings[worker] = reading
         anew = self._streams[worker] = WorkerStream(known.worker, self._around)
         if known.source is not None:
             anew.wired(known.source)
+        if not whole and mark is not None:
+            anew.adopt(msgspec.structs.replace(mark, first=max(1, mark.applied), stored_blocks=0, cleared=False))
         anew.begin()
 
     async def close(self) -> None:
