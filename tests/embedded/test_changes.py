@@ -10,7 +10,7 @@ from event_publisher import EventPublisher, stored
 from eventually import eventually
 from kvpool_api.wire import EventState
 from pool_here import pool_here
-from up_process import ids, manifest
+from up_process import MODEL, ids, manifest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -114,7 +114,7 @@ async def test_a_paused_pool_serves_with_what_it_has_until_it_may_go_on(pool):
 
 async def test_malformed_events_are_skipped_and_counted_and_the_rest_of_the_batch_is_kept(pool):
     (pod, *_) = await pool.engines()
-    publisher = EventPublisher()
+    publisher = EventPublisher(topic=f"kv@{pod}@{MODEL}".encode())
     try:
         await pool.move_events(pod, json.dumps([{"events": publisher.events, "replay": publisher.replay}]))
         publisher.publish([stored(1)])

@@ -55,6 +55,7 @@ class EventPublisher:
         *,
         buffer_batches: int = 10_000,
         replay_parts: int = 4,
+        topic: bytes = b"kv@test",
         clock: Callable[[], float] = lambda: 1000.0,
     ) -> None:
         self._context = zmq.Context()
@@ -71,6 +72,7 @@ class EventPublisher:
         self.sequence = 0
         self._buffer: deque[tuple[int, bytes]] = deque(maxlen=buffer_batches)
         self._replay_parts = replay_parts
+        self._topic = topic
         self._clock = clock
         self._work: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._ended = threading.Event()
@@ -128,14 +130,14 @@ class EventPublisher:
 
     def _publish(self, payload: bytes, lose: bool) -> None:
         if not lose:
-            self._pub.send_multipart((b"kv@test", self.sequence.to_bytes(8, "big"), payload))
+            self._pub.send_multipart((self._topic, self.sequence.to_bytes(8, "big"), payload))
         self._buffer.append((self.sequence, payload))
         self.sequence += 1
 
     def _answer(self) -> None:
         client, _, start = self._router.recv_multipart()
         self.replays += 1
-        topic = (b"kv@test",) if self._replay_parts == 4 else ()
+        topic = (self._topic,) if self._replay_parts == 4 else ()
         for sequence, payload in self._buffer:
             if sequence >= int.from_bytes(start, "big"):
                 self._router.send_multipart((client, b"", *topic, sequence.to_bytes(8, "big"), payload))

@@ -76,12 +76,15 @@ class EventPlane:
     def follow(self, workers: tuple[Worker, ...]) -> None:
         """Follows these workers and no others; one whose process or addresses changed begins from nothing."""
         told = {worker.id: worker for worker in workers}
+        sources = {(each.worker.id, each.worker.incarnation): each.source for each in self._streams.values()}
         for known in list(self._streams.values()):
             if not _same_stream(known.worker, told.get(known.worker.id)):
                 self._drop(known)
         for worker in workers:
             if worker.id not in self._streams:
                 self._begin(worker)
+                if (source := sources.get((worker.id, worker.incarnation))) is not None:
+                    self.wired(worker.id, source)
         for nobody in self._adopted:
             self._map.drop(nobody)
         self._adopted = {}

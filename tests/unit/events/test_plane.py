@@ -408,6 +408,20 @@ async def test_a_new_process_under_a_name_that_was_miswired_is_followed_again(wo
     assert world.state is EventState.EXACT
 
 
+async def test_what_an_engine_has_told_holds_also_where_its_events_are_then_looked_for_elsewhere(world, publisher):
+    world.follow(engine(publisher))
+    world.plane.wired(ENGINE, Source(topic="kv@other"))
+    elsewhere = EventPublisher()
+    try:
+        world.follow(engine(elsewhere))
+        await eventually(lambda: world.synced)
+        elsewhere.publish([stored(0)])
+        await eventually(lambda: "another engine's" in world.reason)
+        assert world.cached(0) == 0
+    finally:
+        elsewhere.close()
+
+
 async def test_where_the_engine_publishes_is_told_while_nothing_answers_where_it_should(world, publisher):
     publisher.close()
     world.follow(engine(publisher))
