@@ -129,6 +129,31 @@ class WorkerState(ApiModel):
     audit: WorkerAudit | None = None
 
 
+class UntokenizedCause(StrEnum):
+    """Why a prompt was placed by load alone: its token ids, as an engine will see them, could not be told."""
+
+    MEDIA = "Media"
+    """It holds images, audio, video, or arguments for what processes them."""
+    EMBEDDINGS = "Embeddings"
+    """It is made of vectors."""
+    TRUNCATION = "Truncation"
+    """The engine may cut it."""
+    OWN_TEMPLATE = "OwnTemplate"
+    """It brings a chat template of its own, or arguments that replace what the request itself says."""
+    STORED_RESPONSE = "StoredResponse"
+    """It continues a response that only its engine has."""
+    ENGINE_ONLY = "EngineOnly"
+    """The engine reads it by rules of its own: tools that are not functions, text to fill in, forwarded token ids."""
+    MALFORMED = "Malformed"
+    """The engine has to judge it, and will most likely refuse it."""
+    TEMPLATE = "Template"
+    """The model has no chat template, or it does not take these messages."""
+    ENGINE_FAILED = "EngineFailed"
+    """The engine that was asked for its token ids gave none."""
+    NO_TOKENIZER = "NoTokenizer"
+    """There is nobody to ask."""
+
+
 class WindowFacts(ApiModel):
     """Sums over the last five minutes of finished requests."""
 
@@ -137,6 +162,8 @@ class WindowFacts(ApiModel):
     cached_tokens: int
     predicted_tokens: int
     errors: int
+    untokenized: dict[UntokenizedCause, int] = {}
+    """Requests placed by load alone since their token ids could not be told, by cause."""
     ttft_p50_ms: float | None
     ttft_p90_ms: float | None
 
@@ -177,6 +204,8 @@ class Decision(ApiModel):
     strategy: Strategy
     prompt_tokens: int | None
     """Null where the prompt could not be tokenized."""
+    untokenized: UntokenizedCause | None = None
+    """Why it could not; `reason` says it in words."""
     pod: str | None
     dp_rank: int | None
     reason: str

@@ -43,6 +43,7 @@ from kvpool_router.settings import Settings
 from kvpool_router.state import StateReport
 from kvpool_router.tasks import stop
 from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
+from kvpool_router.tokens.engine_ids import EngineIds
 from kvpool_router.tokens.engine_impl import EngineTokenizer
 from kvpool_router.tokens.hub import model_hub
 from kvpool_router.tokens.protocol import Tokenizer
@@ -75,7 +76,7 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session())
         parts = await stack.enter_async_context(_parts(settings.config, session))
-        engines = partial(EngineTokenizer, session, parts.ready_url)
+        engines = partial(EngineTokenizer, EngineIds(session), parts.ready_url)
         tokenizer = LoadingTokenizer(engines("the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, engines, model_hub(), pauses_s(random.SystemRandom()))
         await stack.enter_async_context(_running(tokenizer.follow(chosen)))

@@ -8,7 +8,7 @@ from math import exp, log
 from typing import Protocol
 
 from kvpool_api.spec import Strategy as StrategyName
-from kvpool_api.wire import CandidateCost, Decision, WindowFacts
+from kvpool_api.wire import CandidateCost, Decision, UntokenizedCause, WindowFacts
 
 from kvpool_router.requests.usage import Usage
 from kvpool_router.score.protocol import Choice, WorkerView
@@ -33,6 +33,7 @@ class Record:
     wall_time: float
     path: str
     prompt_tokens: int | None
+    untokenized: UntokenizedCause | None = None
     worker: WorkerId | None = None
     reason: str = ""
     pool: Sequence[WorkerView] = ()
@@ -53,7 +54,7 @@ class Observer(Protocol):
     def retried(self, worker: WorkerId, why: str) -> None:
         """A worker failed before its first byte."""
 
-    def opaque(self, path: str, why: str) -> None:
+    def opaque(self, path: str, cause: UntokenizedCause) -> None:
         """A prompt could not be tokenized and is placed by load."""
 
     def finished(self, record: Record) -> None:
@@ -77,10 +78,13 @@ class _Slice:
     predicted_tokens: int = 0
     errors: int = 0
     waits: Counter[int] = field(default_factory=Counter)
+    untokenized: Counter[UntokenizedCause] = field(default_factory=Counter)
 
     def add(self, record: Record) -> None:
         self.requests += 1
         self.errors += _failed(record.outcome)
+        if record.untokenized is not None:
+            self.untokenized[record.untokenized] += 1
         if record.ttft_s is not None:
             self.waits[round(log(max(record.ttft_s, _LEAST_TTFT_S)) / _TTFT_STEP)] += 1
         usage = record.usage
@@ -134,6 +138,7 @@ class DecisionLog:
             cached_tokens=sum(each.cached_tokens for each in slices),
             predicted_tokens=sum(each.predicted_tokens for each in slices),
             errors=sum(each.errors for each in slices),
+            untokenized=dict(sum((each.untokenized for each in slices), Counter[UntokenizedCause]())),
             ttft_p50_ms=_quantile_ms(waits, 0.5),
             ttft_p90_ms=_quantile_ms(waits, 0.9),
         )
@@ -154,6 +159,7 @@ class DecisionLog:
             path=record.path,
             strategy=self.strategy,
             prompt_tokens=record.prompt_tokens,
+            untokenized=record.untokenized,
             pod=None if record.worker is None else record.worker.pod,
             dp_rank=None if record.worker is None else record.worker.dp_rank,
             reason=record.reason,

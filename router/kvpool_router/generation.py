@@ -118,7 +118,8 @@ class Generation:
         except Untokenizable as why:
             job.tokens.clear()
             job.prompt_tokens = min(len(job.request.raw) // _GUESSED_BYTES_PER_TOKEN, _MOST_GUESSED_TOKENS)
-            self._deps.observer.opaque(job.endpoint.path, str(why))
+            self._deps.observer.opaque(job.endpoint.path, why.cause)
+            job.record.untokenized = why.cause
             job.record.reason = f"placed by load: {why}"
             return
         job.prompt_tokens = job.record.prompt_tokens = sum(map(token_count, job.tokens))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from kvpool_api.wire import EventState, MapTrust, RouterState, WorkerState
+from kvpool_api.wire import EventState, MapTrust, RouterState, UntokenizedCause, WorkerState
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -35,8 +35,8 @@ class RequestMetrics:
         )
         self._untokenized = Counter(
             "kvpool_router_untokenized_requests",
-            "Requests whose prompt could not be turned into token ids; they are placed by load alone.",
-            ("path",),
+            "Requests whose prompt could not be turned into token ids, by cause; they are placed by load alone.",
+            ("path", "cause"),
             registry=registry,
         )
         self._bound: dict[tuple[Counter, tuple[str, ...]], Counter] = {}
@@ -65,8 +65,8 @@ class RequestMetrics:
     def retried(self, worker: WorkerId, why: str) -> None:
         self.retried_from[worker] = self.retried_from.get(worker, 0) + 1
 
-    def opaque(self, path: str, why: str) -> None:
-        self._child(self._untokenized, path).inc()
+    def opaque(self, path: str, cause: UntokenizedCause) -> None:
+        self._child(self._untokenized, path, cause).inc()
 
     def finished(self, record: Record) -> None:
         self._child(self._requests, record.path, record.outcome).inc()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import aiohttp
 import uvicorn
 from kvpool_api.spec import Strategy as StrategyName
+from kvpool_api.wire import UntokenizedCause
 from kvpool_router.asgi import ASGIApp
 from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
@@ -66,7 +67,7 @@ class Noted:
 
     placed_seconds: list[float] = field(default_factory=list)
     retries: list[tuple[WorkerId, str]] = field(default_factory=list)
-    opaque_prompts: list[tuple[str, str]] = field(default_factory=list)
+    opaque_prompts: list[tuple[str, UntokenizedCause]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     refusals: list[tuple[str, int]] = field(default_factory=list)
 
@@ -76,8 +77,8 @@ class Noted:
     def retried(self, worker: WorkerId, why: str) -> None:
         self.retries.append((worker, why))
 
-    def opaque(self, path: str, why: str) -> None:
-        self.opaque_prompts.append((path, why))
+    def opaque(self, path: str, cause: UntokenizedCause) -> None:
+        self.opaque_prompts.append((path, cause))
 
     def finished(self, record: Record) -> None:
         self.records.append(record)

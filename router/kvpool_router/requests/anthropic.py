@@ -2,6 +2,8 @@
 
 import json
 
+from kvpool_api.wire import UntokenizedCause
+
 from kvpool_router.requests.chat import chat_prompt, printed_function
 from kvpool_router.requests.prompts import Json, Message, OpaquePrompt, Prompt
 
@@ -13,8 +15,20 @@ _IGNORED = ("redacted_thinking", "tool_reference")
 class _NotConvertible(Exception):
     """A block whose rendering depends on what only the engine knows."""
 
+    def __init__(self, cause: UntokenizedCause, why: str) -> None:
+        super().__init__(why)
+        self.cause = cause
 
-def to_chat(system: Json, messages: Json, tools: list[Json] | None, template_arguments: dict[str, Json]) -> Prompt:
+
+def to_chat(
+    system: Json,
+    messages: Json,
+    tools: list[Json] | None,
+    template_arguments: dict[str, Json],
+    *,
+    calls_no_tool: bool = False,
+    no_thinking: bool = False,
+) -> Prompt:
     """The chat that the engine makes of it: blocks split into content, tool calls and tool results."""
     try:
         converted = _system(system)
@@ -22,8 +36,15 @@ def to_chat(system: Json, messages: Json, tools: list[Json] | None, template_arg
             converted += _message(message)
         printed = None if tools is None else [_tool(each) for each in tools]
     except _NotConvertible as found:
-        return OpaquePrompt(str(found))
-    return chat_prompt([*converted], printed, template_arguments)
+        return OpaquePrompt(found.cause, str(found))
+    return chat_prompt(
+        [*converted],
+        printed,
+        template_arguments,
+        calls_no_tool=calls_no_tool,
+        late_system=any(each["role"] == "system" for each in converted[1:]),
+        no_thinking=no_thinking,
+    )
 
 
 def _system(system: Json) -> list[Message]:
@@ -42,14 +63,16 @@ def _text(block: Json) -> str:
 
 def _message(message: Json) -> list[Message]:
     if not isinstance(message, dict):
-        raise _NotConvertible("a message is no object")
+        raise _NotConvertible(UntokenizedCause.MALFORMED, "a message is no object")
     role, content = message.get("role"), message.get("content")
+    if role == "system":
+        return _system([{"type": "text", "text": content}] if isinstance(content, str) else content)
     if role not in ("user", "assistant"):
-        raise _NotConvertible("where a system message inside the conversation goes depends on the engine's template")
+        raise _NotConvertible(UntokenizedCause.MALFORMED, "a message has a role of its own")
     if isinstance(content, str):
         return [{"role": role, "content": content}]
     if not isinstance(content, list):
-        raise _NotConvertible("a message has no content")
+        raise _NotConvertible(UntokenizedCause.MALFORMED, "a message has no content")
     return _blocks(role, content)
 
 
@@ -60,7 +83,7 @@ def _blocks(role: str, content: list[Json]) -> list[Message]:
     thoughts: list[str] = []
     for block in content:
         if not isinstance(block, dict):
-            raise _NotConvertible("a message holds a block that is no object")
+            raise _NotConvertible(UntokenizedCause.MALFORMED, "a message holds a block that is no object")
         kind = block.get("type")
         if kind == "text":
             texts += filter(None, [_text(block)])
@@ -71,7 +94,7 @@ def _blocks(role: str, content: list[Json]) -> list[Message]:
         elif kind == "tool_result" and role == "user":
             results.append(_result(block))
         elif kind not in _IGNORED:
-            raise _NotConvertible("a message holds more than text, tool calls and their results")
+            raise _NotConvertible(UntokenizedCause.MEDIA, "a message holds more than text and tool calls")
     own = _own_message(role, texts, calls, thoughts)
     return results if role == "user" and not texts else [*results, own]
 
@@ -90,7 +113,7 @@ def _own_message(role: str, texts: list[str], calls: list[Json], thoughts: list[
 
 def _call(block: dict[str, Json]) -> Json:
     if not block.get("id"):
-        raise _NotConvertible("a tool call has no id, so the engine makes one")
+        raise _NotConvertible(UntokenizedCause.ENGINE_ONLY, "a tool call has no id, so the engine makes one")
     arguments = json.dumps(block.get("input") or {})
     return {
         "id": block["id"],
@@ -103,7 +126,7 @@ def _result(block: dict[str, Json]) -> Message:
     content = block.get("content")
     if isinstance(content, list):
         if any(not isinstance(item, dict) or item.get("type") != "text" for item in content):
-            raise _NotConvertible("a tool result holds more than text")
+            raise _NotConvertible(UntokenizedCause.MEDIA, "a tool result holds more than text")
         content = "\n".join(_text(item) for item in content)
     return {"role": "tool", "tool_call_id": block.get("tool_use_id") or "", "content": content or ""}
 
@@ -111,6 +134,6 @@ def _result(block: dict[str, Json]) -> Message:
 def _tool(tool: Json) -> Json:
     schema = tool.get("input_schema") if isinstance(tool, dict) else None
     if not isinstance(tool, dict) or not isinstance(schema, dict):
-        raise _NotConvertible("it brings tools that are not functions")
+        raise _NotConvertible(UntokenizedCause.ENGINE_ONLY, "it brings tools that are not functions")
     parameters = schema if "type" in schema else {**schema, "type": "object"}
     return {"type": "function", "function": printed_function({**tool, "parameters": parameters})}

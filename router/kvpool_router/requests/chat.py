@@ -1,5 +1,7 @@
 """Messages as vLLM 0.32 hands them to the chat template (`renderers/chat_utils.py`, `chat_completion/protocol.py`)."""
 
+from kvpool_api.wire import UntokenizedCause
+
 from kvpool_router.requests.prompts import ChatPrompt, Json, Message, OpaquePrompt, Prompt
 
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking"})
@@ -15,21 +17,32 @@ def chat_prompt(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
     add_special_tokens: bool = False,
+    calls_no_tool: bool = False,
+    late_system: bool = False,
+    no_thinking: bool = False,
 ) -> Prompt:
     """The prompt, or why its tokens cannot be told here."""
     if not isinstance(messages, list) or not messages:
-        return OpaquePrompt("its messages are no list, or an empty one")
+        return OpaquePrompt(UntokenizedCause.MALFORMED, "its messages are no list, or an empty one")
     checked: list[Message] = []
     for each in messages:
         if not isinstance(each, dict) or not isinstance(each.get("role"), str):
-            return OpaquePrompt("a message is no object with a role")
+            return OpaquePrompt(UntokenizedCause.MALFORMED, "a message is no object with a role")
         if not _is_text(each.get("content")):
-            return OpaquePrompt("a message holds more than text")
+            return OpaquePrompt(UntokenizedCause.MEDIA, "a message holds more than text")
         checked.append(each)
     if tools is not None and any(each is None for each in tools):
-        return OpaquePrompt("a tool is not a function")
+        return OpaquePrompt(UntokenizedCause.ENGINE_ONLY, "a tool is not a function")
     return ChatPrompt(
-        checked, tools, template_arguments, add_generation_prompt, continue_final_message, add_special_tokens
+        checked,
+        tools,
+        template_arguments,
+        add_generation_prompt,
+        continue_final_message,
+        add_special_tokens,
+        calls_no_tool,
+        late_system,
+        no_thinking,
     )
 
 

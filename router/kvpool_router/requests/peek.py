@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from kvpool_api.wire import UntokenizedCause
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from kvpool_router.index.namespace import Namespace
@@ -38,8 +39,9 @@ class _Completion(Struct):
     prompt_logprobs: int | None = None
     add_special_tokens: bool = True
     cache_salt: str | None = None
+    suffix: Any = None
     truncate_prompt_tokens: int | None = None
-    prompt_embeds: Raw | UnsetType = UNSET
+    prompt_embeds: Any = None
 
 
 class _Chat(Struct):
@@ -57,8 +59,12 @@ class _Chat(Struct):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[Any] | None = None
     reasoning_effort: str | None = None
+    tool_choice: Any = None
     cache_salt: str | None = None
     truncate_prompt_tokens: int | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, Any] | None = None
+    kv_transfer_params: Any = None
 
 
 class _Responses(Struct):
@@ -66,12 +72,16 @@ class _Responses(Struct):
     input: Raw | UnsetType = UNSET
     instructions: str | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
     stream: bool | None = None
     previous_response_id: str | None = None
     reasoning: dict[str, Any] | None = None
     truncation: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, Any] | None = None
+    kv_transfer_params: Any = None
 
 
 class _Messages(Struct):
@@ -79,11 +89,13 @@ class _Messages(Struct):
     messages: Raw | UnsetType = UNSET
     system: Any = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
     stream: bool | None = None
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     cache_salt: str | None = None
+    kv_transfer_params: Any = None
 
 
 _completion = msgspec.json.Decoder(_Completion)
@@ -125,7 +137,7 @@ def _only_model(path: str, raw: bytes, why: str) -> InferenceRequest:
         model=model,
         stream=found.stream is not UNSET and decode_json(found.stream) is True,
         include_usage=True,  # its options could not be read, so nothing is taken out of its stream
-        prompts=(OpaquePrompt(f"the engine has to judge it: {why}"),),
+        prompts=(OpaquePrompt(UntokenizedCause.MALFORMED, f"the engine has to judge it: {why}"),),
         namespace=Namespace(None, None),
         raw=raw,
     )
@@ -165,14 +177,18 @@ def _peek_responses(path: str, raw: bytes) -> InferenceRequest:
     body = _responses.decode(raw)
     prompt: Prompt
     if body.previous_response_id is not None:
-        prompt = OpaquePrompt("it continues a stored response, which only the engine has")
+        prompt = OpaquePrompt(UntokenizedCause.STORED_RESPONSE, "it continues a stored response")
     elif body.truncation not in (None, "disabled"):
-        prompt = OpaquePrompt("the engine may truncate it")
+        prompt = OpaquePrompt(UntokenizedCause.TRUNCATION, "the engine may truncate it")
+    elif (special := _special_arguments(body)) is not None:
+        prompt = special
     else:
         given = None if body.input is UNSET else decode_json(body.input)
         effort = (body.reasoning or {}).get("effort")
         extra = template_arguments(body.chat_template_kwargs, effort if isinstance(effort, str) else None)
-        prompt = responses.to_chat(body.instructions, given, body.tools, extra)
+        prompt = responses.to_chat(
+            body.instructions, given, body.tools, extra, calls_no_tool=body.tool_choice == "none"
+        )
     return InferenceRequest(
         path,
         body.model,
@@ -189,12 +205,20 @@ def _peek_messages(path: str, raw: bytes) -> InferenceRequest:
     body = _messages.decode(raw)
     given = None if body.messages is UNSET else decode_json(body.messages)
     prompt: Prompt
-    if (body.thinking or {}).get("type") == "disabled":
-        prompt = OpaquePrompt("how thinking is switched off depends on the engine's probe of its template")
+    if _forwards_ids(body.kv_transfer_params):
+        prompt = _FORWARDED
     else:
-        effort = (body.output_config or {}).get("effort")
+        no_thinking = (body.thinking or {}).get("type") == "disabled"
+        effort = None if no_thinking else (body.output_config or {}).get("effort")
         extra = template_arguments(body.chat_template_kwargs, effort if isinstance(effort, str) else None)
-        prompt = anthropic.to_chat(body.system, given, body.tools, extra)
+        prompt = anthropic.to_chat(
+            body.system,
+            given,
+            body.tools,
+            extra,
+            calls_no_tool=isinstance(body.tool_choice, dict) and body.tool_choice.get("type") == "none",
+            no_thinking=no_thinking,
+        )
     return InferenceRequest(
         path,
         body.model,
@@ -218,13 +242,29 @@ def _asked(options: _StreamOptions | None) -> bool:
     return options is not None and bool(options.include_usage)
 
 
+_FORWARDED = OpaquePrompt(UntokenizedCause.ENGINE_ONLY, "it brings token ids of another engine with it")
+
+
+def _forwards_ids(kv_transfer_params: Json) -> bool:
+    """A decode engine takes the ids that the prefill engine made; they stand in no field that is read here."""
+    return isinstance(kv_transfer_params, dict) and kv_transfer_params.get("prompt_token_ids") is not None
+
+
+def _special_arguments(body: _Chat | _Responses) -> OpaquePrompt | None:
+    if body.mm_processor_kwargs is not None or body.media_io_kwargs is not None:
+        return OpaquePrompt(UntokenizedCause.MEDIA, "it brings arguments for the processor of images")
+    return _FORWARDED if _forwards_ids(body.kv_transfer_params) else None
+
+
 def _chat_prompt(body: _Chat) -> Prompt:
     if body.messages is UNSET:
-        return OpaquePrompt("it has no messages")
+        return OpaquePrompt(UntokenizedCause.MALFORMED, "it has no messages")
     if body.chat_template is not None:
-        return OpaquePrompt("it brings a chat template of its own")
+        return OpaquePrompt(UntokenizedCause.OWN_TEMPLATE, "it brings a chat template of its own")
     if body.truncate_prompt_tokens is not None:
-        return OpaquePrompt("the engine truncates it")
+        return OpaquePrompt(UntokenizedCause.TRUNCATION, "the engine truncates it")
+    if (special := _special_arguments(body)) is not None:
+        return special
     messages = decode_json(body.messages)
     tools = None if body.tools is UNSET else decode_json(body.tools)
     extra = template_arguments(body.chat_template_kwargs, body.reasoning_effort)
@@ -237,15 +277,20 @@ def _chat_prompt(body: _Chat) -> Prompt:
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
         add_special_tokens=body.add_special_tokens,
+        calls_no_tool=body.tool_choice == "none",
     )
 
 
 def _completion_prompts(body: _Completion) -> tuple[Prompt, ...]:
     given = body.prompt
-    if given is None or body.prompt_embeds is not UNSET:
-        return (OpaquePrompt("it is not made of text or token ids"),)
+    if body.prompt_embeds is not None:
+        return (OpaquePrompt(UntokenizedCause.EMBEDDINGS, "it is made of vectors"),)
+    if given is None:
+        return (OpaquePrompt(UntokenizedCause.MALFORMED, "it is not made of text or token ids"),)
+    if body.suffix is not None:
+        return (OpaquePrompt(UntokenizedCause.ENGINE_ONLY, "it is a text to fill in"),)
     if body.truncate_prompt_tokens is not None:
-        return (OpaquePrompt("the engine truncates it"),)
+        return (OpaquePrompt(UntokenizedCause.TRUNCATION, "the engine truncates it"),)
     if isinstance(given, list) and given and not isinstance(given[0], int):
         return tuple(_one_prompt(each, body.add_special_tokens) for each in given)
     return (_one_prompt(given, body.add_special_tokens),)
@@ -256,11 +301,11 @@ def _one_prompt(given: Json, add_special_tokens: bool) -> Prompt:
         return TextPrompt(given, add_special_tokens)
     if isinstance(given, list):
         return _token_prompt(given)
-    return OpaquePrompt("it is neither text nor token ids")
+    return OpaquePrompt(UntokenizedCause.MALFORMED, "it is neither text nor token ids")
 
 
 def _token_prompt(given: list[Any]) -> Prompt:
     try:
         return TokenPrompt(packed(given))
     except (TypeError, OverflowError):
-        return OpaquePrompt("its token ids are not all unsigned integers of 32 bits")
+        return OpaquePrompt(UntokenizedCause.MALFORMED, "its token ids are not all unsigned integers of 32 bits")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
+from kvpool_api.wire import UntokenizedCause
 
 from kvpool_router.index.runs import TOKEN_BYTES
 
@@ -42,13 +43,26 @@ class ChatPrompt:
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     add_special_tokens: bool = False
+    calls_no_tool: bool = False
+    """The client forbids calls; its tools are printed all the same, unless an engine is told otherwise."""
+    late_system: bool = False
+    """System messages stand inside the conversation; where the template refuses that, they are merged at its head."""
+    no_thinking: bool = False
+    """Thinking is switched off by whatever effort the template honours."""
+
+    @property
+    def needs_probes(self) -> bool:
+        """What becomes of it depends on what the engine found out about its template."""
+        return self.late_system or self.no_thinking
 
 
 @dataclass(frozen=True, slots=True)
 class OpaquePrompt:
     """A prompt whose tokens cannot be told here; it is placed by load alone."""
 
+    cause: UntokenizedCause
     reason: str
+    """One clause."""
 
 
 Prompt: TypeAlias = TokenPrompt | TextPrompt | ChatPrompt | OpaquePrompt

@@ -1,5 +1,7 @@
 """`/v1/responses` bodies as chats, for those that convert without loss (vLLM 0.32, `openai/responses/utils.py`)."""
 
+from kvpool_api.wire import UntokenizedCause
+
 from kvpool_router.requests.chat import chat_prompt, printed_function
 from kvpool_router.requests.prompts import Json, Message, OpaquePrompt, Prompt
 
@@ -7,20 +9,25 @@ _PARTIAL = ("in_progress", "incomplete")
 
 
 def to_chat(
-    instructions: str | None, given: Json, tools: list[Json] | None, template_arguments: dict[str, Json]
+    instructions: str | None,
+    given: Json,
+    tools: list[Json] | None,
+    template_arguments: dict[str, Json],
+    *,
+    calls_no_tool: bool = False,
 ) -> Prompt:
-    """Instructions become a system message; text messages, function calls and their outputs keep their order."""
+    """Instructions become a system message; texts, thoughts, function calls and their outputs keep their order."""
     messages: list[Message] = []
     if instructions:
         messages.append({"role": "system", "content": instructions})
     if isinstance(given, str):
         messages.append({"role": "user", "content": given})
     elif not isinstance(given, list) or not all(_append(messages, item) for item in given):
-        return OpaquePrompt("it holds items other than text messages and function calls")
+        return OpaquePrompt(UntokenizedCause.ENGINE_ONLY, "it holds items other than text and function calls")
     printed = [_printed_tool(each) for each in tools or []]
     if any(each is None for each in printed):
-        return OpaquePrompt("it brings tools that are not functions")
-    return chat_prompt([*messages], printed or None, template_arguments)
+        return OpaquePrompt(UntokenizedCause.ENGINE_ONLY, "it brings tools that are not functions")
+    return chat_prompt([*messages], printed or None, template_arguments, calls_no_tool=calls_no_tool)
 
 
 def _append(messages: list[Message], item: Json) -> bool:
@@ -30,7 +37,9 @@ def _append(messages: list[Message], item: Json) -> bool:
     kind = item.get("type", "message")
     if kind == "function_call":
         return _append_call(messages, item)
-    if kind == "function_call_output" and isinstance(item.get("output"), str):
+    if kind == "reasoning":
+        return _append_thought(messages, item)
+    if kind == "function_call_output" and isinstance(item.get("output"), str | list):
         messages.append({"role": "tool", "content": item["output"], "tool_call_id": item.get("call_id")})
         return True
     if kind != "message" or not isinstance(item.get("role"), str):
@@ -59,6 +68,23 @@ def _append_call(messages: list[Message], item: dict[str, Json]) -> bool:
     if isinstance(calls, list):
         calls.append(call)
     return isinstance(calls, list)
+
+
+def _append_thought(messages: list[Message], item: dict[str, Json]) -> bool:
+    content, summary = item.get("content") or [], item.get("summary")
+    if item.get("encrypted_content") or not isinstance(content, list) or not isinstance(summary, list):
+        return False
+    parts = content or summary
+    first = parts[0] if parts else {"text": ""}
+    text = first.get("text") if isinstance(first, dict) else None
+    if not isinstance(text, str):
+        return False
+    last = messages[-1] if messages else None
+    if last is not None and last.get("role") == "assistant" and last.get("reasoning") is None:
+        last["reasoning"] = text
+    else:
+        messages.append({"role": "assistant", "reasoning": text})
+    return True
 
 
 def _append_assistant(messages: list[Message], item: dict[str, Json]) -> bool:

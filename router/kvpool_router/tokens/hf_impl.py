@@ -59,8 +59,8 @@ class HfTokenizer:
                 return await self._encode(text, add_special_tokens)
             case ChatPrompt():
                 return await self._encode(self._template.render(prompt), prompt.add_special_tokens)
-            case OpaquePrompt(reason):
-                raise Untokenizable(reason)
+            case OpaquePrompt(cause, reason):
+                raise Untokenizable(cause, reason)
 
     def close(self) -> None:
         """Ends the thread."""

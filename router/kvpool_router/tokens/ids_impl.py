@@ -1,5 +1,7 @@
 """Token ids only: what is left where neither a tokenizer nor an engine can be asked."""
 
+from kvpool_api.wire import UntokenizedCause
+
 from kvpool_router.requests.prompts import OpaquePrompt, Prompt, TokenIds, TokenPrompt
 from kvpool_router.tokens.protocol import Untokenizable
 
@@ -14,7 +16,7 @@ class IdsTokenizer:
         match prompt:
             case TokenPrompt(ids):
                 return ids
-            case OpaquePrompt(reason):
-                raise Untokenizable(reason)
+            case OpaquePrompt(cause, reason):
+                raise Untokenizable(cause, reason)
             case _:
-                raise Untokenizable("the router has no tokenizer")
+                raise Untokenizable(UntokenizedCause.NO_TOKENIZER, "the router has no tokenizer")

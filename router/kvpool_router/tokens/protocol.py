@@ -2,11 +2,17 @@
 
 from typing import Protocol
 
+from kvpool_api.wire import UntokenizedCause
+
 from kvpool_router.requests.prompts import Prompt, TokenIds
 
 
 class Untokenizable(Exception):
     """The prompt's token ids cannot be told; the message is one clause that says why. Never a reason to refuse it."""
+
+    def __init__(self, cause: UntokenizedCause, why: str) -> None:
+        super().__init__(why)
+        self.cause = cause
 
 
 class Tokenizer(Protocol):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import NoReturn
 
@@ -9,10 +10,13 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from kvpool_api.wire import UntokenizedCause
 
+from kvpool_router.requests.chat import template_arguments
 from kvpool_router.requests.prompts import ChatPrompt, Json, Message
 from kvpool_router.tokens.content_format import takes_parts
 from kvpool_router.tokens.conversation import conversation
+from kvpool_router.tokens.probes import effort_without_thinking, wants_system_first, with_system_first
 from kvpool_router.tokens.protocol import Untokenizable
 
 _RESERVED = frozenset({"chat_template", "conversation", "messages", "tokenize", "tools"})
@@ -69,6 +73,8 @@ class ChatTemplate:
         self._compiled = {name: environment.from_string(text) for name, text in templates.items()}
         self._takes_parts = {name: takes_parts(environment, text) for name, text in templates.items()}
         self._texts = dict(templates)
+        self._system_first = wants_system_first(templates.values())
+        self._effort_without_thinking: str | None = None
         self._special_tokens = dict(special_tokens)
 
     def render(self, prompt: ChatPrompt) -> str:
@@ -78,20 +84,34 @@ class ChatTemplate:
         """
         name = "tool_use" if prompt.tools is not None and "tool_use" in self._compiled else "default"
         if name not in self._compiled:
-            raise Untokenizable("the model has no chat template")
+            raise Untokenizable(UntokenizedCause.TEMPLATE, "the model has no chat template")
         if _RESERVED & prompt.template_arguments.keys():
-            raise Untokenizable("its template arguments replace what the request itself says")
+            raise Untokenizable(UntokenizedCause.OWN_TEMPLATE, "its template arguments replace the request itself")
+        if prompt.no_thinking:
+            arguments = template_arguments(dict(prompt.template_arguments), self._without_thinking())
+            prompt = replace(prompt, template_arguments=arguments)
+        given = with_system_first(prompt.messages) if prompt.late_system and self._system_first else prompt.messages
         text = self._texts[name]
         knows_developer = '"developer"' in text or "'developer'" in text
         try:
-            messages = conversation(
-                prompt.messages, takes_parts=self._takes_parts[name], knows_developer=knows_developer
-            )
+            messages = conversation(given, takes_parts=self._takes_parts[name], knows_developer=knows_developer)
             if prompt.continue_final_message:
                 return self._continued(name, prompt, messages)
             return self._rendered(name, prompt, messages)
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-            raise Untokenizable(f"the chat template does not take it: {error}") from error
+            raise Untokenizable(UntokenizedCause.TEMPLATE, f"the chat template does not take it: {error}") from error
+
+    def _without_thinking(self) -> str:
+        """Found out once: it takes half a dozen renderings."""
+        if self._effort_without_thinking is None:
+            self._effort_without_thinking = effort_without_thinking(self._with_effort)
+        return self._effort_without_thinking
+
+    def _with_effort(self, effort: str) -> str | None:
+        try:
+            return self.render(ChatPrompt([{"role": "user", "content": "Hi"}], None, template_arguments(None, effort)))
+        except Untokenizable:
+            return None
 
     def _rendered(self, name: str, prompt: ChatPrompt, messages: list[Message]) -> str:
         given = {name: value for name, value in prompt.template_arguments.items() if name not in _OVERRIDDEN}
@@ -108,17 +128,17 @@ class ChatTemplate:
         last = messages[-1]
         content = last.get("content")
         if prompt.add_generation_prompt:
-            raise Untokenizable("it both continues a message and begins one")
+            raise Untokenizable(UntokenizedCause.MALFORMED, "it both continues a message and begins one")
         if isinstance(content, list) and content and isinstance(part := content[-1], dict):
             content[-1] = {**part, "text": f"{part.get('text')}{_CONTINUE_TAG}"}
         elif isinstance(content, str):
             last["content"] = content + _CONTINUE_TAG
         else:
-            raise Untokenizable("there is no text to continue")
+            raise Untokenizable(UntokenizedCause.MALFORMED, "there is no text to continue")
         rendered = self._rendered(name, prompt, messages)
         cut = rendered.rfind(_CONTINUE_TAG.strip())
         if cut < 0:
-            raise Untokenizable("the chat template drops the text to continue")
+            raise Untokenizable(UntokenizedCause.TEMPLATE, "the chat template drops the text to continue")
         kept = rendered[:cut]
         return kept if rendered.startswith(_CONTINUE_TAG, cut) else kept.rstrip()
 

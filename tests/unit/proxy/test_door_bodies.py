@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from door_world import MODEL, SentPrefixes, door, worker
 from kvpool_api.spec import Strategy
+from kvpool_api.wire import UntokenizedCause
 from kvpool_router.workers import WorkerId
 from tiny_engine import USAGE, Seen, TinyEngine, answers, dies, streams
 
@@ -107,7 +108,7 @@ async def test_text_without_a_tokenizer_is_placed_by_load_and_counted() -> None:
         (record,) = await world.finished()
         assert record.prompt_tokens is record.predicted_cached_tokens is None
         assert record.reason == "placed by load: the router has no tokenizer"
-        assert world.noted.opaque_prompts == [("/v1/completions", "the router has no tokenizer")]
+        assert world.noted.opaque_prompts == [("/v1/completions", UntokenizedCause.NO_TOKENIZER)]
 
 
 async def test_the_ranks_of_one_pod_are_named_to_their_engine() -> None:

@@ -264,7 +264,7 @@ async def test_a_text_that_cannot_be_tokenized_is_placed_all_the_same_and_counte
         assert answer.status == 200
         await answer.read()
     text = (await router.get("/metrics"))[1]
-    assert 'kvpool_router_untokenized_requests_total{path="/v1/completions"} 1.0' in text
+    assert 'kvpool_router_untokenized_requests_total{cause="EngineFailed",path="/v1/completions"} 1.0' in text
 
 
 async def test_requests_whose_prompts_are_still_being_tokenized_are_the_routers_queue(router, publisher, engine):

@@ -4,21 +4,26 @@ import itertools
 import json
 from array import array
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import aiohttp
 import pytest
-from kvpool_api.wire import TokenizerConfig
+from aiohttp import web
+from kvpool_api.wire import TokenizerConfig, UntokenizedCause
 from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, TextPrompt, TokenPrompt
 from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
+from kvpool_router.tokens.engine_ids import EngineIds
 from kvpool_router.tokens.engine_impl import EngineTokenizer
 from kvpool_router.tokens.hub import Hub, NotHeld
 from kvpool_router.tokens.ids_impl import IdsTokenizer
 from kvpool_router.tokens.protocol import Tokenizer, Untokenizable
-from tiny_engine import TinyEngine, answers
+from tiny_engine import Respond, TinyEngine, answers
 from tiny_tokenizer import write_model_folder
+
+IMAGE = OpaquePrompt(UntokenizedCause.MEDIA, "an image")
 
 
 class PlayedHub:
@@ -128,30 +133,60 @@ async def test_a_loading_tokenizer_is_settled_by_what_is_at_hand_and_takes_each_
     assert "in process" in tokenizer.description
 
 
-async def test_an_engine_tokenizes_text_and_chats_with_the_same_words() -> None:
-    async with TinyEngine(answers({"count": 2, "tokens": [7, 8]})) as engine, aiohttp.ClientSession() as session:
-        tokenizer = EngineTokenizer(session, lambda: engine.url, "no files")
+USER = {"role": "user", "content": "x"}
+
+
+def renders(*, opened: bool) -> Respond:
+    """Other ids by each way."""
+
+    async def respond(request: web.Request, body: bytes) -> web.StreamResponse:
+        if request.path == "/tokenize":
+            return web.json_response({"count": 2, "tokens": [7, 8]})
+        return web.json_response({"token_ids": [9]}) if opened else web.json_response({}, status=403)
+
+    return respond
+
+
+@pytest.mark.parametrize(("opened", "ids"), [(True, [9]), (False, [7, 8])])
+async def test_an_engine_renders_chats_where_that_is_opened_and_tokenizes_the_rest(
+    opened: bool, ids: list[int]
+) -> None:
+    async with TinyEngine(renders(opened=opened)) as engine, aiohttp.ClientSession() as session:
+        tokenizer = EngineTokenizer(EngineIds(session), lambda: engine.url, "no files")
         assert array("I", await tokenizer.encode(TextPrompt("hi", False))).tolist() == [7, 8]
-        await tokenizer.encode(ChatPrompt([{"role": "user", "content": "x"}], tools=[], template_arguments={"a": 1}))
+        chat = ChatPrompt([USER], tools=[], template_arguments={"a": 1}, calls_no_tool=True)
+        assert array("I", await tokenizer.encode(chat)).tolist() == ids
         assert await tokenizer.encode(TokenPrompt(b"\1\0\0\0")) == b"\1\0\0\0"
-        text, chat = (json.loads(each.body) for each in engine.seen)
+        text, asked = (json.loads(each.body) for each in engine.seen[:2])
         assert text == {"prompt": "hi", "add_special_tokens": False}
-        assert chat["messages"] == [{"role": "user", "content": "x"}]
-        assert (chat["tools"], chat["chat_template_kwargs"]) == ([], {"a": 1})
+        assert (asked["messages"], asked["tools"], asked["tool_choice"]) == ([USER], [], "none")
+        assert asked["chat_template_kwargs"] == {"a": 1}
+
+
+@pytest.mark.parametrize("what", ["late_system", "no_thinking"])
+async def test_what_only_its_own_endpoint_converts_is_not_asked_of_another(what: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        tokenizer = EngineTokenizer(EngineIds(session), lambda: None, "no files")
+        with pytest.raises(Untokenizable, match="own endpoint") as refused:
+            await tokenizer.encode(replace(ChatPrompt([USER]), **{what: True}))
+        assert refused.value.cause is UntokenizedCause.ENGINE_ONLY
 
 
 async def test_an_engine_that_fails_makes_the_prompt_opaque_not_the_request_wrong() -> None:
     async with TinyEngine(answers({}, 500)) as broken, aiohttp.ClientSession() as session:
         for url, why in ((broken.url, "500"), ("http://127.0.0.1:9", "failed"), (None, "no engine is ready")):
             with pytest.raises(Untokenizable, match=why):
-                await EngineTokenizer(session, lambda url=url: url, "no files").encode(TextPrompt("x"))
+                await EngineTokenizer(EngineIds(session), lambda url=url: url, "no files").encode(TextPrompt("x"))
         with pytest.raises(Untokenizable, match="an image"):
-            await EngineTokenizer(session, lambda: None, "no files").encode(OpaquePrompt("an image"))
+            await EngineTokenizer(EngineIds(session), lambda: None, "no files").encode(IMAGE)
 
 
 async def test_without_any_tokenizer_ids_still_pass() -> None:
     tokenizer = IdsTokenizer("none given")
     assert await tokenizer.encode(TokenPrompt(b"\1\0\0\0")) == b"\1\0\0\0"
-    for prompt, why in ((TextPrompt("x"), "no tokenizer"), (OpaquePrompt("an image"), "an image")):
+    for prompt, why in (
+        (TextPrompt("x"), "no tokenizer"),
+        (IMAGE, "an image"),
+    ):
         with pytest.raises(Untokenizable, match=why):
             await tokenizer.encode(prompt)

@@ -6,6 +6,7 @@ from array import array
 from pathlib import Path
 
 import pytest
+from kvpool_api.wire import UntokenizedCause
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, TextPrompt, TokenPrompt
 from kvpool_router.tokens import hf_impl
 from kvpool_router.tokens.protocol import Untokenizable
@@ -62,7 +63,7 @@ async def test_token_ids_pass_and_opaque_prompts_say_why() -> None:
     tokenizer = hf_impl.HfTokenizer(tiny_tokenizer(), ChatTemplate({}, {}), "a test")
     assert await tokenizer.encode(TokenPrompt(b"\1\0\0\0")) == b"\1\0\0\0"
     with pytest.raises(Untokenizable, match="an image"):
-        await tokenizer.encode(OpaquePrompt("an image"))
+        await tokenizer.encode(OpaquePrompt(UntokenizedCause.MEDIA, "an image"))
     tokenizer.close()
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from kvpool_api.wire import UntokenizedCause
 from kvpool_router.requests.peek import peek
 from kvpool_router.requests.prompts import ChatPrompt, OpaquePrompt, TextPrompt, TokenPrompt
 from kvpool_router.tokens.protocol import Untokenizable
@@ -12,56 +13,91 @@ HI = {"role": "user", "content": "hi"}
 IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}
 CHAT, TEXT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 
+MALFORMED, MEDIA, EMBEDDINGS = UntokenizedCause.MALFORMED, UntokenizedCause.MEDIA, UntokenizedCause.EMBEDDINGS
+ENGINE_ONLY, TRUNCATION = UntokenizedCause.ENGINE_ONLY, UntokenizedCause.TRUNCATION
+OWN_TEMPLATE, STORED_RESPONSE = UntokenizedCause.OWN_TEMPLATE, UntokenizedCause.STORED_RESPONSE
+
 OPAQUE = [
-    (CHAT, {}, "no messages"),
-    (CHAT, {"messages": []}, "empty"),
-    (CHAT, {"messages": ["hi"]}, "role"),
-    (CHAT, {"messages": [IMAGE]}, "more than text"),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "uuid": "1"}]}]}, "more than text"),
-    (CHAT, {"messages": [{"role": "user", "content": 3}]}, "more than text"),
-    (CHAT, {"messages": [HI], "chat_template": "{{ 1 }}"}, "template of its own"),
-    (CHAT, {"messages": [HI], "truncate_prompt_tokens": 5}, "truncates"),
-    (CHAT, {"messages": [HI], "tools": [{"type": "custom"}]}, "not a function"),
-    (CHAT, {"messages": [HI], "tools": [{"type": "function"}]}, "not a function"),
-    (CHAT, {"messages": [HI], "add_generation_prompt": "maybe"}, "judge"),
-    (TEXT, {}, "not made of text"),
-    (TEXT, {"prompt": "x", "prompt_embeds": "AA"}, "not made of text"),
-    (TEXT, {"prompt": "x", "truncate_prompt_tokens": 5}, "truncates"),
-    (TEXT, {"prompt": [1, "x"]}, "32 bits"),
-    (TEXT, {"prompt": [-1]}, "32 bits"),
-    (TEXT, {"prompt": [2**32]}, "32 bits"),
-    (TEXT, {"prompt": [{"a": 1}]}, "neither"),
-    (RESPONSES, {"input": "x", "previous_response_id": "resp_1"}, "stored response"),
-    (RESPONSES, {"input": "x", "truncation": "auto"}, "truncate"),
-    (RESPONSES, {}, "other than text"),
-    (RESPONSES, {"input": ["x"]}, "other than text"),
-    (RESPONSES, {"input": [{"type": "reasoning"}]}, "other than text"),
-    (RESPONSES, {"input": [{**HI, "status": "incomplete"}]}, "other than text"),
-    (RESPONSES, {"input": [{"type": "function_call", "namespace": "n"}]}, "other than text"),
-    (RESPONSES, {"input": [{"role": "assistant", "content": [{}]}]}, "other than text"),
-    (RESPONSES, {"input": [{"role": "assistant", "content": "x"}, {"role": "assistant", "content": 3}]}, "other than"),
-    (RESPONSES, {"input": "x", "tools": [{"type": "web_search"}]}, "not functions"),
-    (MESSAGES, {"messages": [HI], "thinking": {"type": "disabled"}}, "probe"),
-    (MESSAGES, {"messages": ["x"]}, "no object"),
-    (MESSAGES, {"messages": [{"role": "user"}]}, "no content"),
-    (MESSAGES, {"messages": [{"role": "user", "content": ["x"]}]}, "no object"),
-    (MESSAGES, {"messages": [{"role": "system", "content": "x"}]}, "template"),
-    (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "more than text"),
-    (MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "no id"),
+    (CHAT, {}, MALFORMED, "no messages"),
+    (CHAT, {"messages": []}, MALFORMED, "empty"),
+    (CHAT, {"messages": ["hi"]}, MALFORMED, "role"),
+    (CHAT, {"messages": [IMAGE]}, MEDIA, "more than text"),
+    (
+        CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "uuid": "1"}]}]},
+        MEDIA,
+        "more than text",
+    ),
+    (CHAT, {"messages": [{"role": "user", "content": 3}]}, MEDIA, "more than text"),
+    (CHAT, {"messages": [HI], "chat_template": "{{ 1 }}"}, OWN_TEMPLATE, "template of its own"),
+    (CHAT, {"messages": [HI], "truncate_prompt_tokens": 5}, TRUNCATION, "truncates"),
+    (CHAT, {"messages": [HI], "tools": [{"type": "custom"}]}, ENGINE_ONLY, "not a function"),
+    (CHAT, {"messages": [HI], "tools": [{"type": "function"}]}, ENGINE_ONLY, "not a function"),
+    (CHAT, {"messages": [HI], "add_generation_prompt": "maybe"}, MALFORMED, "judge"),
+    (TEXT, {}, MALFORMED, "not made of text"),
+    (TEXT, {"prompt": "x", "prompt_embeds": "AA"}, EMBEDDINGS, "vectors"),
+    (TEXT, {"prompt": "x", "suffix": "y"}, ENGINE_ONLY, "fill in"),
+    (CHAT, {"messages": [HI], "mm_processor_kwargs": {"fps": 1}}, MEDIA, "processor"),
+    (CHAT, {"messages": [HI], "media_io_kwargs": {}}, MEDIA, "processor"),
+    (CHAT, {"messages": [HI], "kv_transfer_params": {"prompt_token_ids": [1]}}, ENGINE_ONLY, "another engine"),
+    (RESPONSES, {"input": "x", "kv_transfer_params": {"prompt_token_ids": [1]}}, ENGINE_ONLY, "another engine"),
+    (MESSAGES, {"messages": [HI], "kv_transfer_params": {"prompt_token_ids": [1]}}, ENGINE_ONLY, "another engine"),
+    (TEXT, {"prompt": "x", "truncate_prompt_tokens": 5}, TRUNCATION, "truncates"),
+    (TEXT, {"prompt": [1, "x"]}, MALFORMED, "32 bits"),
+    (TEXT, {"prompt": [-1]}, MALFORMED, "32 bits"),
+    (TEXT, {"prompt": [2**32]}, MALFORMED, "32 bits"),
+    (TEXT, {"prompt": [{"a": 1}]}, MALFORMED, "neither"),
+    (RESPONSES, {"input": "x", "previous_response_id": "resp_1"}, STORED_RESPONSE, "stored response"),
+    (RESPONSES, {"input": "x", "truncation": "auto"}, TRUNCATION, "truncate"),
+    (RESPONSES, {}, ENGINE_ONLY, "other than text"),
+    (RESPONSES, {"input": ["x"]}, ENGINE_ONLY, "other than text"),
+    (RESPONSES, {"input": [{"type": "reasoning"}]}, ENGINE_ONLY, "other than text"),
+    (
+        RESPONSES,
+        {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
+        ENGINE_ONLY,
+        "other than text",
+    ),
+    (RESPONSES, {"input": [{"type": "reasoning", "summary": ["x"]}]}, ENGINE_ONLY, "other than text"),
+    (RESPONSES, {"input": [{**HI, "status": "incomplete"}]}, ENGINE_ONLY, "other than text"),
+    (RESPONSES, {"input": [{"type": "function_call", "namespace": "n"}]}, ENGINE_ONLY, "other than text"),
+    (RESPONSES, {"input": [{"role": "assistant", "content": [{}]}]}, ENGINE_ONLY, "other than text"),
+    (
+        RESPONSES,
+        {"input": [{"role": "assistant", "content": "x"}, {"role": "assistant", "content": 3}]},
+        ENGINE_ONLY,
+        "other than",
+    ),
+    (RESPONSES, {"input": "x", "tools": [{"type": "web_search"}]}, ENGINE_ONLY, "not functions"),
+    (MESSAGES, {"messages": ["x"]}, MALFORMED, "no object"),
+    (MESSAGES, {"messages": [{"role": "user"}]}, MALFORMED, "no content"),
+    (MESSAGES, {"messages": [{"role": "user", "content": ["x"]}]}, MALFORMED, "no object"),
+    (MESSAGES, {"messages": [{"role": "tool", "content": "x"}]}, MALFORMED, "role"),
+    (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "image"}]}]}, MEDIA, "more than text"),
+    (
+        MESSAGES,
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]},
+        ENGINE_ONLY,
+        "no id",
+    ),
     (
         MESSAGES,
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image"}]}]}]},
+        MEDIA,
         "more than text",
     ),
-    (MESSAGES, {"messages": [HI], "tools": [{"type": "bash", "name": "bash"}]}, "not functions"),
-    (MESSAGES, {}, "empty"),
+    (MESSAGES, {"messages": [HI], "tools": [{"type": "bash", "name": "bash"}]}, ENGINE_ONLY, "not functions"),
+    (MESSAGES, {}, MALFORMED, "empty"),
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "why"), OPAQUE)
-def test_what_only_the_engine_can_judge_is_opaque_with_its_reason(path: str, body: object, why: str) -> None:
+@pytest.mark.parametrize(("path", "body", "cause", "why"), OPAQUE)
+def test_what_only_the_engine_can_judge_is_opaque_with_its_reason(
+    path: str, body: object, cause: UntokenizedCause, why: str
+) -> None:
     (prompt,) = peek(path, json.dumps(body).encode()).prompts
     assert isinstance(prompt, OpaquePrompt)
+    assert prompt.cause is cause
     assert why in prompt.reason
 
 
