@@ -25,6 +25,7 @@ class About:
             "/v1/models": self._models,
             "/kv_event_sources": self._event_sources,
             "/load": self._load,
+            "/is_sleeping": lambda: _encode({"is_sleeping": any(driver.asleep for driver in self._drivers)}),
             "/version": lambda: _encode({"version": "0.32.0"}),
             "/sim/stats": self._stats,
         }

@@ -79,6 +79,8 @@ class Driver:
         self._speed = speed
         self._running: dict[EngineRequest, Running] = {}
         self._work = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._awake.set()
         self.latenesses_s: deque[float] = deque(maxlen=_KEPT_LATENESSES)
 
     def submit(self, requests: Sequence[EngineRequest]) -> Running:
@@ -100,6 +102,18 @@ class Driver:
         """Forgets all cached blocks, if none is in use. Like vLLM, it is told with the events of the next step."""
         return self.core.pool.reset()
 
+    def sleep(self) -> bool:
+        """Computes nothing until `wake_up`. The cache goes as by `reset_cache`, and is told as late."""
+        self._awake.clear()
+        return self.reset_cache()
+
+    def wake_up(self) -> None:
+        self._awake.set()
+
+    @property
+    def asleep(self) -> bool:
+        return not self._awake.is_set()
+
     @property
     def in_flight(self) -> int:
         return len(self._running)
@@ -108,6 +122,7 @@ class Driver:
         """Steps for ever."""
         ends = time.monotonic()
         while True:
+            await self._awake.wait()
             step = self.core.schedule()
             if step is None:
                 self._work.clear()

@@ -17,7 +17,7 @@ from kvpool_sim.driver import Driver
 from kvpool_sim.faults import inflict
 from kvpool_sim.forms.base import Body
 from kvpool_sim.generation import Counting, Generation
-from kvpool_sim.http import PLAIN, TEXT, Receive, Scope, Send, preflight, read_body, respond, until_gone
+from kvpool_sim.http import JSON, PLAIN, TEXT, Receive, Scope, Send, preflight, read_body, respond, until_gone
 from kvpool_sim.metrics import Metrics
 from kvpool_sim.refusal import Refusal, Unserved, parsed, unknown_response
 from kvpool_sim.rendering import ID_PREFIXES, Rendering
@@ -39,7 +39,6 @@ _SHAPES: Mapping[Api, Callable[[Heading, Ask], Shape]] = {
 _RENDER = "/render"
 _RESPONSES = "/v1/responses/"
 _METRICS = "/metrics"
-_RESET = "/reset_prefix_cache"
 _ALIVE = ("/health", "/ping")
 _ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
 
@@ -63,7 +62,13 @@ class EngineServer:
             "/v1/messages/count_tokens": rendering.counted,
             "/sim/fault": self._inflict,
         }
-        self._paths = (*_ALIVE, *self._about, *_APIS, *(f"{path}{_RENDER}" for path in _APIS), *self._posts, _RESET)
+        self._deeds: Mapping[str, Callable[[], bytes]] = {
+            "/reset_prefix_cache": self._reset_caches,
+            "/sleep": self._sleep,
+            "/wake_up": self._wake_up,
+        }
+        rendered = (f"{path}{_RENDER}" for path in _APIS)
+        self._paths = (*_ALIVE, *self._about, *_APIS, *rendered, *self._posts, *self._deeds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -89,15 +94,16 @@ class EngineServer:
         elif path.startswith(_RESPONSES) and not path.endswith(_RENDER):
             raise unknown_response(path.removeprefix(_RESPONSES))
         else:
-            raise self._unserved(path, (*_APIS, *self._posts, _RESET))
+            raise self._unserved(path, (*_APIS, *self._posts, *self._deeds))
 
     async def _post(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path in _APIS:
             await self._infer(_APIS[path], parsed(await read_body(receive)), scope, receive, send)
         elif path in self._posts:
             await respond(send, 200, self._posts[path](parsed(await read_body(receive))))
-        elif path == _RESET:
-            await respond(send, 200, msgspec.json.encode({"success": self._reset_caches()}))
+        elif path in self._deeds:
+            done = self._deeds[path]()
+            await respond(send, 200, done, JSON if done else None)
         elif path == "/ping":
             await respond(send, 200, b"", None)
         elif path.removesuffix(_RENDER) in _APIS:
@@ -135,9 +141,19 @@ class EngineServer:
             return self._drivers[int(named)]
         raise Refusal(400, f"X-data-parallel-rank {named.decode()} is not one of {len(self._drivers)} ranks")
 
-    def _reset_caches(self) -> bool:
+    def _reset_caches(self) -> bytes:
         done = [driver.reset_cache() for driver in self._drivers]
-        return all(done)
+        return msgspec.json.encode({"success": all(done)})
+
+    def _sleep(self) -> bytes:
+        for driver in self._drivers:
+            driver.sleep()
+        return b""
+
+    def _wake_up(self) -> bytes:
+        for driver in self._drivers:
+            driver.wake_up()
+        return b""
 
     def _inflict(self, body: Body) -> bytes:
         inflict(self._drivers, body)

@@ -112,6 +112,29 @@ async def test_a_paused_pool_serves_with_what_it_has_until_it_may_go_on(pool):
     assert await pool.engines() == before
 
 
+async def test_an_engine_that_slept_has_no_credit_for_what_it_forgot(pool):
+    """vLLM sleeps on GPUs alone, so a simulated engine stands for it; what a sleep clears is told with the next step."""
+    (pod, *_) = await pool.engines()
+    url = (await pool.worker(pod)).url
+
+    async def post(path, **body):
+        async with pool.http.post(f"{url}{path}", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            await answer.read()
+
+    async def exactly(blocks):
+        found = await pool.worker(pod)
+        return (found.events, found.blocks) == (EventState.EXACT, blocks)
+
+    await post("/reset_prefix_cache")
+    await post("/v1/completions", model=MODEL, prompt=ids(31, 640), max_tokens=1)
+    await eventually(lambda: exactly(40))
+    await post("/sleep?level=1")
+    await post("/wake_up")
+    await post("/v1/completions", model=MODEL, prompt=ids(32, 160), max_tokens=1)
+    await eventually(lambda: exactly(10))
+
+
 async def test_malformed_events_are_skipped_and_counted_and_the_rest_of_the_batch_is_kept(pool):
     (pod, *_) = await pool.engines()
     publisher = EventPublisher(topic=f"kv@{pod}@{MODEL}".encode())

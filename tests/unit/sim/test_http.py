@@ -304,6 +304,20 @@ async def test_the_cache_is_reset_when_nobody_is_served(engine):
     assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
 
 
+async def test_an_engine_that_sleeps_holds_what_is_asked_and_wakes_up_without_its_cache(engine):
+    body = {"model": "tiny", "prompt": IDS, "max_tokens": 1}
+    await engine.post("/v1/completions", body)
+    async with engine.http.post(engine.url + "/sleep?level=1") as answer:
+        assert (answer.status, await answer.text()) == (200, "")
+    assert await engine.get("/is_sleeping") == {"is_sleeping": True}
+    waiting = asyncio.create_task(engine.post("/v1/completions", body))
+    await eventually(lambda: engine.drivers[0].in_flight)
+    async with engine.http.post(engine.url + "/wake_up") as answer:
+        assert answer.status == 200
+    assert (await waiting)["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    assert await engine.get("/is_sleeping") == {"is_sleeping": False}
+
+
 async def test_each_rank_has_a_cache_of_its_own_and_is_found_by_its_number():
     config = '{"enable_kv_cache_events":true,"endpoint":"inproc://e","topic":"t"}'
     async with sim_engine(*ALL_FLAGS, "--data-parallel-size", "2", "--kv-events-config", config) as engine:
