@@ -25,7 +25,8 @@ import msgspec
 import psutil
 import xxhash
 from kvpool_router.events.wire import decode
-from kvpool_router.index.cache_map import CacheMap, Held
+from kvpool_router.index.answers import Held
+from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.workers import WorkerId
 from rich.console import Console

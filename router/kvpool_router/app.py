@@ -123,7 +123,6 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
     plane = EventPlane(
         cache,
         context,
-        block_tokens=config.block_tokens,
         monotonic=time.monotonic,
         wall_clock=time.time,
         rhythm=Rhythm(),

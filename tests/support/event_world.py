@@ -35,7 +35,6 @@ class EventWorld:
         self.plane = EventPlane(
             self.map,
             context,
-            block_tokens=BLOCK_TOKENS,
             monotonic=time.monotonic,
             wall_clock=lambda: 1000.25,
             rhythm=rhythm,

@@ -3,10 +3,12 @@
 A block is known by its prompt up to it: `(namespace, (b0, b1, ...))`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kvpool_router.index.cache_map import Held
+from kvpool_router.index.answers import Held
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.index.tiers import Tier
 from kvpool_router.workers import WorkerId
 
 Path = tuple[int, ...]
@@ -21,11 +23,23 @@ def tokens_of(path: Path) -> bytes:
 @dataclass
 class OracleWorker:
     limit: int
-    copies: dict[Place, int] = field(default_factory=dict)
+    tiers: dict[Tier, dict[Place, int]] = field(default_factory=lambda: {tier: {} for tier in Tier})
+    """Copies of each block."""
+    lost: dict[Tier, dict[Place, int]] = field(default_factory=lambda: {tier: {} for tier in Tier})
+    """The same, of blocks of whom only the hash was ever told."""
     predictions: dict[Place, float] = field(default_factory=dict)
     sent: dict[Place, int] = field(default_factory=dict)
     stamps: dict[Place, int] = field(default_factory=dict)
     suspended: bool = False
+    has_group: bool = False
+    """The GPU has named the attention group that counts."""
+
+    @property
+    def copies(self) -> dict[Place, int]:
+        return self.tiers[Tier.GPU]
+
+    def knows(self, place: Place) -> bool:
+        return any(place in held for held in self.tiers.values())
 
 
 class IndexOracle:
@@ -38,27 +52,52 @@ class IndexOracle:
     def worker(self, worker: WorkerId) -> OracleWorker:
         return self.workers.setdefault(worker, OracleWorker(self.history_blocks))
 
-    def stored(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+    def stored(self, worker: WorkerId, namespace: Namespace, path: Path, start: int, tier: Tier = Tier.GPU) -> None:
         here = self.worker(worker)
-        if start and (namespace, path[:start]) not in here.copies:
+        here.has_group |= tier is Tier.GPU
+        if not here.has_group:
+            return
+        if start and not here.knows((namespace, path[:start])):
             return
         for end in range(start + 1, len(path) + 1):
-            here.copies[namespace, path[:end]] = here.copies.get((namespace, path[:end]), 0) + 1
-        for spot, prompt in list(here.predictions):
+            place = namespace, path[:end]
+            here.tiers[tier][place] = here.tiers[tier].get(place, 0) + here.lost[tier].pop(place, 0) + 1
+            for other, lost in here.lost.items():
+                if place in lost:
+                    here.tiers[other][place] = lost.pop(place)
+        for spot, prompt in list(here.predictions) if tier is Tier.GPU else ():
             ends_here = start < len(prompt) <= len(path) and prompt[-1] == path[len(prompt) - 1]
             if ends_here and self.leading(here.copies, spot, prompt) == len(prompt):
                 del here.predictions[spot, prompt]
 
-    def removed(self, worker: WorkerId, place: Place) -> None:
+    def stored_by_hash(self, worker: WorkerId, place: Place, tier: Tier) -> None:
         here = self.worker(worker)
-        if here.copies.get(place, 0) > 1:
-            here.copies[place] -= 1
-        else:
-            here.copies.pop(place, None)
+        if not here.has_group:
+            return
+        held = here.tiers[tier] if here.knows(place) else here.lost[tier]
+        held[place] = held.get(place, 0) + 1
 
-    def cleared(self, worker: WorkerId) -> None:
-        self.worker(worker).copies.clear()
-        self.worker(worker).predictions.clear()
+    def removed(self, worker: WorkerId, place: Place, tier: Tier = Tier.GPU) -> None:
+        for held in (self.worker(worker).tiers[tier], self.worker(worker).lost[tier]):
+            if held.get(place, 0) > 1:
+                held[place] -= 1
+            else:
+                held.pop(place, None)
+
+    def cleared(self, worker: WorkerId, tiers: Iterable[Tier] = Tier) -> None:
+        here = self.worker(worker)
+        for tier in tiers:
+            here.tiers[tier].clear()
+            here.lost[tier].clear()
+        if Tier.GPU in tiers:
+            here.predictions.clear()
+
+    def restored(self) -> None:
+        """From a dump: what was sent is not in it."""
+        for here in self.workers.values():
+            here.limit = self.history_blocks
+            for forgotten in (here.predictions, here.sent, here.stamps):
+                forgotten.clear()
 
     def dropped(self, worker: WorkerId) -> None:
         self.workers.pop(worker, None)
@@ -103,8 +142,11 @@ class IndexOracle:
             cached = self.leading(here.copies, namespace, path) * (not here.suspended)
             predicted = self.leading(sent, namespace, path) * (not here.suspended)
             history = self.leading(here.stamps, namespace, path)
-            soon = max(cached, predicted)
-            held = Held(cached, soon, max(cached, history), soon)
+            soon = reachable = max(cached, predicted)
+            below = here.tiers[Tier.CPU] | here.tiers[Tier.STORAGE]
+            while not here.suspended and reachable < len(path) and (namespace, path[: reachable + 1]) in below:
+                reachable += 1
+            held = Held(cached, soon, max(cached, history), reachable)
             if any(held):
                 found[name] = Held(*(blocks * BLOCK_TOKENS for blocks in held))
         return found

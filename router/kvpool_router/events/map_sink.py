@@ -19,8 +19,6 @@ class Tally:
     """What was applied since the map of this worker was last empty."""
 
     stored_blocks: int = 0
-    other_block_tokens: int | None = None
-    """Block size that an event named and that is not the pool's."""
     unreadable: int = 0
     cleared: bool = False
 
@@ -28,16 +26,13 @@ class Tally:
 class MapSink:
     """The map as one worker's stream sees it, and a tally of what went into it."""
 
-    def __init__(
-        self, worker: WorkerId, cache_map: CacheMap, block_tokens: int, pace: Pace, wall_clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, worker: WorkerId, cache_map: CacheMap, pace: Pace, wall_clock: Callable[[], float]) -> None:
         self.tally = Tally()
         self.skipped_events = 0
         self.lag_ms: float | None = None
         """Age of the newest live batch when it was applied."""
         self._worker = worker
         self._map = cache_map
-        self._block_tokens = block_tokens
         self._stamp = 0.0
         self._pace = pace
         self._wall_clock = wall_clock
@@ -93,12 +88,6 @@ class MapSink:
         if applied.cleared:
             self.tally = Tally(cleared=True)
         self.tally.stored_blocks += applied.stored
-        if applied.refused and not self.tally.stored_blocks:
-            self.tally.other_block_tokens = self._other_size(events)
-
-    def _other_size(self, events: Sequence[KvEvent]) -> int | None:
-        sizes = {event.block_size for event in events if isinstance(event, BlockStored)} - {self._block_tokens}
-        return min(sizes, default=self.tally.other_block_tokens)
 
 
 def slices(events: Sequence[KvEvent], blocks: int) -> Iterator[Sequence[KvEvent]]:

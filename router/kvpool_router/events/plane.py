@@ -47,14 +47,12 @@ class EventPlane:
         cache_map: CacheMap,
         context: zmq.asyncio.Context,
         *,
-        block_tokens: int,
         monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
         rhythm: Rhythm,
     ) -> None:
         self._map = cache_map
-        self._block_tokens = block_tokens
-        self._around = Surroundings(cache_map, block_tokens, context, Pace(), monotonic, wall_clock, rhythm)
+        self._around = Surroundings(cache_map, context, Pace(), monotonic, wall_clock, rhythm)
         self._streams: dict[WorkerId, WorkerStream] = {}
         self._readings: dict[WorkerId, Reading] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -176,9 +174,7 @@ class EventPlane:
             applied=follower.marks.applied,
             unreadable=tally.unreadable,
             cleared=tally.cleared,
-            turned_over=tally.stored_blocks * self._block_tokens,
-            pool_block_tokens=self._block_tokens,
-            engine_block_tokens=reading.block_tokens or (None if tally.stored_blocks else tally.other_block_tokens),
+            turned_over=tally.stored_blocks * self._map.block_tokens(stream.worker.id),
             cache_tokens=reading.cache_tokens,
         )
 

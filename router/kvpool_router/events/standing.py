@@ -29,9 +29,6 @@ class Evidence:
     """The engine has emptied its cache since `first`."""
     turned_over: int
     """Tokens stored since `first`."""
-    pool_block_tokens: int
-    engine_block_tokens: int | None
-    """As its metrics say, or its events while none of them could be used."""
     cache_tokens: int | None
 
 
@@ -43,8 +40,6 @@ def judge(seen: Evidence) -> tuple[EventState, str]:
         return EventState.APPROXIMATE, seen.miswired
     if seen.connection_trouble is not None:
         return EventState.APPROXIMATE, seen.connection_trouble
-    if (wrong_size := _wrong_size(seen)) is not None:
-        return EventState.APPROXIMATE, wrong_size
     if seen.replaying or not seen.caught_up:
         far = "nothing is applied yet" if seen.applied < 0 else f"applied up to batch {seen.applied}"
         return EventState.DEGRADED, f"A replay is under way, {far}."
@@ -53,16 +48,6 @@ def judge(seen: Evidence) -> tuple[EventState, str]:
     if seen.unreadable:
         return EventState.DEGRADED, f"{seen.unreadable} events could not be read and were skipped."
     return EventState.EXACT, "Every event since the engine started or last emptied its cache is applied."
-
-
-def _wrong_size(seen: Evidence) -> str | None:
-    told = seen.engine_block_tokens
-    if told is None or told == seen.pool_block_tokens:
-        return None
-    return (
-        f"The engine's blocks hold {told} tokens, the pool's {seen.pool_block_tokens}: its events cannot be used;"
-        f" set spec.engine.blockSize to {told}, or leave --block-size out of spec.engine.args."
-    )
 
 
 def _whole(seen: Evidence) -> bool:

@@ -29,7 +29,6 @@ class Surroundings:
     """What all streams of a plane share."""
 
     cache_map: CacheMap
-    block_tokens: int
     context: zmq.asyncio.Context
     pace: Pace
     monotonic: Callable[[], float]
@@ -46,7 +45,7 @@ class WorkerStream:
 
     def __init__(self, worker: Worker, around: Surroundings) -> None:
         self.worker = worker
-        self.sink = MapSink(worker.id, around.cache_map, around.block_tokens, around.pace, around.wall_clock)
+        self.sink = MapSink(worker.id, around.cache_map, around.pace, around.wall_clock)
         self.follower = Follower(self.sink, around.monotonic, around.rhythm)
         self.trouble: str | None = f"No connection to {worker.events} yet."
         """Why there is no connection; None while there is one."""
@@ -77,7 +76,7 @@ class WorkerStream:
         """Goes on from a map that was made elsewhere; before `begin`. False if that is another process's map."""
         if (mark.pod_uid, mark.restart_count) != self.worker.incarnation or self.worker.events is None:
             return False
-        self.sink.tally = Tally(mark.stored_blocks, None, mark.unreadable, mark.cleared)
+        self.sink.tally = Tally(mark.stored_blocks, mark.unreadable, mark.cleared)
         self.follower.adopt(mark.first, mark.applied, mark.digest)
         self._wait_to_forget()
         return True

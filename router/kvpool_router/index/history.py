@@ -42,6 +42,10 @@ class History:
         memory.limit = tokens // self._block_tokens
         self._shrink(seat, memory)
 
+    def limit(self, seat: int) -> int:
+        """How much of the worker is remembered, in tokens."""
+        return self._memory(seat).limit * self._block_tokens
+
     def add(self, seat: int, tokens: bytes, namespace: Namespace) -> None:
         """The prompt (at least one whole block) was sent to the worker."""
         memory = self._memory(seat)

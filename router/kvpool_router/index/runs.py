@@ -1,6 +1,8 @@
 """A radix tree over runs of token blocks, which the map, the predictions and the history share."""
 
 import sys
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from kvpool_router.index.namespace import Namespace
@@ -86,6 +88,22 @@ class Run:
             if not self.part:
                 self.part = _NO_PART
 
+    def beyond(self, members: int, offset: int, stride: int, layers: Sequence[int]) -> list[Reach]:
+        """The members, by where the first block after `offset` is that none of their seats in the layers has."""
+        whole = 0
+        for layer in layers:
+            whole |= self.full >> layer & members
+        found = [(whole, self.length)] if whole else []
+        rest, held = members ^ whole, dict[int, int]()
+        for seat, blocks in self.part.items():
+            layer = seat % stride
+            if layer in layers and rest >> (seat - layer) & 1:
+                held[seat - layer] = held.get(seat - layer, 0) | blocks
+        for member, blocks in held.items():
+            found.append((1 << member, offset + _leading(blocks >> offset)))
+            rest ^= 1 << member
+        return [*found, (rest, offset)] if rest else found
+
     def mark(self, seat: int, mark: int) -> None:
         """The seat has the whole run, for as long as the mark stands."""
         if not self.marks:
@@ -112,17 +130,22 @@ class RunTree:
     """
 
     def __init__(self, block_tokens: int, longest_run: int = LONGEST_RUN_BLOCKS) -> None:
+        self.block_tokens = block_tokens
         self.block_bytes = block_tokens * TOKEN_BYTES
         self.longest_run = longest_run
         self.by_id: dict[int, Run] = {}
         """The nodes of the tree, and those that have left it while entries still lead through them."""
-        self._next_id = 0
+        self._next_id = 1
         self._roots: dict[Namespace, Run] = {}
         self._namespaces: dict[Run, Namespace] = {}
 
     @property
     def namespaces(self) -> int:
         return len(self._roots)
+
+    def namespace(self, root: Run) -> Namespace:
+        """Whose prompts begin at a root that is in the tree."""
+        return self._namespaces[root]
 
     def match(self, tokens: bytes, namespace: Namespace, eligible: int) -> list[Reach]:
         """Disjoint sets of the eligible seats with the whole leading blocks that they have, if any."""
@@ -153,6 +176,37 @@ class RunTree:
         if depth and eligible:
             reaches.append((eligible, depth))
         return reaches
+
+    def onward(
+        self, tokens: bytes, namespace: Namespace, starts: list[Reach], stride: int, layers: Sequence[int]
+    ) -> list[Reach]:
+        """How far those who have so many leading blocks (`starts`, disjoint sets) get with other seats of theirs.
+
+        A member of a set is a multiple of `stride` and has the seats `member + layer`; one of these must have each
+        further block. Who starts beyond the end of the prompt's path is left out.
+        """
+        node = self._roots.get(namespace)
+        depth, size, going = 0, self.block_bytes, 0
+        waiting = sorted(starts, key=itemgetter(1), reverse=True)
+        ends: list[Reach] = []
+        while node is not None and (going or waiting):
+            child = node.children.get(tokens[depth * size : (depth + 1) * size])
+            if child is None:
+                break
+            same = self.same_blocks(child, 0, tokens, depth)
+            here = [(going, depth)] if going else []
+            while waiting and waiting[-1][1] < depth + same:
+                here.append(waiting.pop())
+            going = 0
+            for members, start in here:
+                for some, blocks in child.beyond(members, start - depth, stride, layers):
+                    if blocks >= same:
+                        going |= some
+                    else:
+                        ends.append((some, depth + blocks))
+            depth += same
+            node = child if same == child.length else None
+        return [*ends, (going, depth)] if going else ends
 
     def path(self, node: Run) -> bytes:
         """The tokens of all blocks from the start of the prompt to the end of `node`."""

@@ -1,7 +1,9 @@
 """Small numbers for workers, so that a set of workers is one int."""
 
 from enum import IntEnum
+from typing import Final
 
+from kvpool_router.index.tiers import Tier
 from kvpool_router.workers import WorkerId
 
 _KNOWN_SETS = 1024
@@ -12,11 +14,30 @@ class Layer(IntEnum):
     """What a place in a set of workers says. Each worker has one seat (bit position) a layer, side by side."""
 
     HELD = 0
-    """Its engine said that it has the blocks."""
+    """Its engine said that it has the blocks, on the GPU."""
     EXPECTED = 1
     """It was just sent a prompt with the blocks."""
     KNOWN = 2
     """It was sent a prompt with the blocks some time ago."""
+    IN_CPU = 3
+    """Its engine said that it has the blocks there."""
+    IN_STORAGE = 4
+
+
+LAYER_OF: Final = {Tier.GPU: Layer.HELD, Tier.CPU: Layer.IN_CPU, Tier.STORAGE: Layer.IN_STORAGE}
+LAYERS_BELOW_GPU: Final = (Layer.IN_CPU, Layer.IN_STORAGE)
+
+
+def kin(seat: int) -> tuple[int, ...]:
+    """The seats of the same worker's other tiers."""
+    first = seat - seat % len(Layer)
+    return tuple(other for layer in LAYER_OF.values() if (other := first + layer) != seat)
+
+
+def below(seat: int) -> tuple[int, ...]:
+    """The seats of the same worker's other tiers, without its GPU's."""
+    first = seat - seat % len(Layer)
+    return tuple(other for layer in LAYERS_BELOW_GPU if (other := first + layer) != seat)
 
 
 class Seats:

@@ -12,9 +12,7 @@ class Tier(IntEnum):
 
 
 def tier_of(medium: str | None, locality: str | None) -> Tier | None:
-    """The tier that an event names (none at all: the GPU, the only one of older releases); None for what is not the
-    engine's own, or unknown.
-    """
+    """The tier that an event names: the GPU where it names none. None for what is not the engine's own, or unknown."""
     if locality not in (None, "LOCAL"):
         return None
     return _TIERS.get(medium)

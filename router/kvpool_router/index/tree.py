@@ -1,19 +1,22 @@
 """The map proper: which workers hold which blocks, by what their engines said."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.index.places import Places
 from kvpool_router.index.runs import Run, RunTree
+from kvpool_router.index.seats import below, kin
 
-_KEY = (1 << 60) - 1
+KEY = (1 << 60) - 1
 """Of a 64-bit hash 60 bits are kept: such an int takes 32 bytes, not 48. Two of a worker's million blocks then share a
 key with a chance of 1 in 2 million, and what that does is to lose one block's credit."""
-_DEPTH_BITS = 24
-_DEPTH = (1 << _DEPTH_BITS) - 1
-_APART = -1
+DEPTH_BITS = 24
+DEPTH = (1 << DEPTH_BITS) - 1
+APART = -1
+_STEP = 0x9E3779B97F4A7C1
+"""Between the keys of blocks that share a hash."""
 
 
 class Outcome(Enum):
@@ -36,16 +39,27 @@ class Stored(NamedTuple):
 
 
 class Holding:
-    """One engine's blocks, by the engine's own hashes."""
+    """One engine's blocks in one tier, by the engine's own hashes."""
 
-    __slots__ = ("blocks", "copies", "seat")
+    __slots__ = ("copies", "count", "entries", "places", "seat")
 
     def __init__(self, seat: int) -> None:
         self.seat = seat
-        self.blocks: dict[int, int] = {}
-        """Hash -> id of a run and the block's place in its prompt, packed; or `_APART`."""
+        self.count = 1
+        """Blocks that one hash stands for: several where a tier moves more at a time than the GPU's cache."""
+        self.places = Places()
+        """Hash -> id of a run and the block's place in its prompt, packed; or `APART`."""
         self.copies: dict[int, int] = {}
         """How often the engine has a block, for those that it has more than once."""
+        self.entries: dict[int, int] = {}
+        """Id of a run -> how many places name it."""
+
+
+def keys_of(hashes: Iterable[int], count: int) -> list[int]:
+    """One key a block; the last block of a hash has the hash's own."""
+    if count == 1:
+        return [value & KEY for value in hashes]
+    return [value + part * _STEP & KEY for value in hashes for part in range(count - 1, -1, -1)]
 
 
 class PrefixTree:
@@ -64,18 +78,29 @@ class PrefixTree:
     The packed place of a block is never rewritten. After a cut the old id means the tail, and blocks of the head are
     found by climbing from it; an id lives until no entry uses it and the run has left the tree.
 
+    Each tier of an engine has a seat and a map of its own, so that a block whose copy on the GPU is gone is still known
+    below it. Where a block is, one tier may learn from another: their hashes are the same.
+
     Memory is bounded by what the engines hold: a run that nobody has and nothing continues leaves the tree, the unheld
     end of a leaf is cut off once it is the greater half, and a fork that has lost its branch becomes one run again.
     """
 
     def __init__(self, runs: RunTree) -> None:
         self._runs = runs
-        self._holdings: dict[int, Holding] = {}
+        self.holdings: dict[int, Holding] = {}
 
     def blocks(self, seat: int) -> int:
-        """Distinct blocks that the worker holds, those apart included."""
-        holding = self._holdings.get(seat)
-        return len(holding.blocks) if holding else 0
+        """Distinct blocks that the worker holds in this tier, those apart included."""
+        holding = self.holdings.get(seat)
+        return len(holding.places) if holding else 0
+
+    def divide(self, seat: int, count: int) -> None:
+        """From now on a hash of this tier stands for `count` blocks of this tree."""
+        self._holding(seat).count = count
+
+    def count(self, seat: int) -> int:
+        """Blocks that one hash of this tier stands for."""
+        return self._holding(seat).count
 
     def reach(self, seat: int, tokens: bytes, namespace: Namespace) -> int:
         """The whole leading blocks that the worker has."""
@@ -86,55 +111,64 @@ class PrefixTree:
     ) -> Stored:
         """The worker now has these consecutive blocks after `parent`; `tokens` is theirs, whole. At least one block."""
         holding = self._holding(seat)
-        blocks = holding.blocks
-        keys = [value & _KEY for value in hashes]
+        keys = keys_of(hashes, holding.count)
         if len(set(keys)) < len(keys):
             return Stored(Outcome.REPEATED)
         if parent is None:
             node, depth = self._runs.root(namespace), 0
         else:
-            place = blocks.get(parent & _KEY)
-            if place is None:
+            found = self._known(seat, parent & KEY)
+            if found is None:
                 return Stored(Outcome.ORPHANED)
-            if place == _APART:
+            if found == APART:
                 self.store_apart(seat, hashes)
                 return Stored(Outcome.APART)
-            node, last = self._located(place)
-            if not node.held(seat) >> (last - node.start) & 1:
-                return Stored(Outcome.ORPHANED)
+            node, last = self.located(found)
             depth = last + 1
-        known = {} if blocks.keys().isdisjoint(keys) else {key: blocks[key] for key in keys if key in blocks}
-        self._place(holding, node, depth, keys, tokens)
+        known = self._place(holding, node, depth, keys, tokens)
         if known:
             self._settle(holding, known)
+        for other in below(seat):
+            if other in self.holdings:
+                self._find_lost(self.holdings[other], holding.places, keys)
         return Stored(Outcome.CREDITED, depth)
+
+    def store_known(self, seat: int, hashes: Iterable[int]) -> int:
+        """The worker has these blocks in this tier: they are where its other tiers have or had them.
+
+        The others are kept apart until another tier says where they belong. Returns how many are in their place.
+        """
+        holding = self._holding(seat)
+        placed = 0
+        for value in hashes:
+            found = self._known(seat, value & KEY)
+            keys = keys_of((value,), holding.count)
+            if found is None or found == APART or (found & DEPTH) < len(keys) - 1:
+                self._set_apart(holding, keys)
+            else:
+                self._put(holding, keys, found)
+                placed += 1
+        return placed
 
     def store_apart(self, seat: int, hashes: Iterable[int]) -> None:
         """The worker has these blocks, but no text prompt can match them."""
         holding = self._holding(seat)
-        for key in (value & _KEY for value in hashes):
-            known = holding.blocks.get(key)
-            holding.blocks[key] = _APART
-            if known == _APART:
-                holding.copies[key] = holding.copies.get(key, 1) + 1
-            elif known is not None:
-                self._withdraw(holding, key, known)
+        self._set_apart(holding, keys_of(hashes, holding.count))
 
     def remove(self, seat: int, hashes: Iterable[int]) -> int:
         """The worker has lost one copy of each of these; returns how many of them it was known to have."""
-        holding = self._holdings.get(seat)
+        holding = self.holdings.get(seat)
         if holding is None:
             return 0
-        return sum(self._remove(holding, value & _KEY) for value in hashes)
+        return sum(self._remove(holding, key) for key in keys_of(hashes, holding.count)) // holding.count
 
     def forget(self, seat: int) -> int:
-        """The worker holds nothing any more, and its seat may be given to another; returns the blocks it had."""
-        holding = self._holdings.pop(seat, None)
+        """The worker holds nothing here any more, and its seat may be given to another; returns the blocks it had."""
+        holding = self.holdings.pop(seat, None)
         if holding is None:
             return 0
         touched: set[Run] = set()
-        entries = Counter(place >> _DEPTH_BITS for place in holding.blocks.values() if place != _APART)
-        for number, count in entries.items():
+        for number, count in holding.entries.items():
             node = self._runs.by_id[number]
             while node not in touched:
                 touched.add(node)
@@ -144,17 +178,71 @@ class PrefixTree:
         for node in touched:
             if node.length:
                 self._runs.tidy(node)
-        return len(holding.blocks)
+        return len(holding.places)
+
+    def located(self, place: int) -> tuple[Run, int]:
+        """The run that holds a place now, and the block's number in its prompt."""
+        depth = place & DEPTH
+        return self._runs.by_id[place >> DEPTH_BITS].at(depth), depth
+
+    def _set_apart(self, holding: Holding, keys: list[int]) -> None:
+        for key in keys:
+            known = holding.places.get(key)
+            holding.places.put(key, APART)
+            if known == APART:
+                holding.copies[key] = holding.copies.get(key, 1) + 1
+            elif known is not None:
+                self._withdraw(holding, key, known)
 
     def _holding(self, seat: int) -> Holding:
-        holding = self._holdings.get(seat)
+        holding = self.holdings.get(seat)
         if holding is None:
-            holding = self._holdings[seat] = Holding(seat)
+            holding = self.holdings[seat] = Holding(seat)
         return holding
 
-    def _place(self, holding: Holding, node: Run, depth: int, keys: list[int], tokens: bytes) -> None:
-        """Walks down from the node that ends at, or holds, the place `depth`; makes runs where there are none."""
+    def _known(self, seat: int, key: int) -> int | None:
+        """Where a block is that any tier of the worker holds, this one first; None if none does."""
+        for own in (seat, *kin(seat)):
+            holding = self.holdings.get(own)
+            place = None if holding is None else holding.places.get(key)
+            if place == APART and own == seat:
+                return APART
+            if place is not None and place != APART:
+                node, depth = self.located(place)
+                if node.held(own) >> (depth - node.start) & 1:
+                    return place
+        return None
+
+    def _find_lost(self, holding: Holding, places: Places, found: list[int]) -> None:
+        """Another tier has just said where these are: those that this one keeps apart belong there too."""
+        for key in found:
+            place = places.get(key)
+            if holding.places.get(key) != APART or place is None or (place & DEPTH) < holding.count - 1:
+                continue
+            keys = keys_of((key,), holding.count)
+            copies = [holding.copies.get(each, 1) for each in keys]
+            self._put(holding, keys, place)
+            holding.copies.update({each: more for each, more in zip(keys, copies, strict=True) if more > 1})
+
+    def _put(self, holding: Holding, keys: list[int], last: int) -> None:
+        """Gives blocks the places of another tier's copies, that of the last being `last`."""
+        number = last >> DEPTH_BITS
+        for place, key in enumerate(keys, last - len(keys) + 1):
+            node, depth = self.located(place)
+            node.hold(holding.seat, node.held(holding.seat) | 1 << (depth - node.start))
+            self._runs.by_id[number].entries += 1
+            holding.entries[number] = holding.entries.get(number, 0) + 1
+            known = holding.places.enter((key,), place)
+            if known:
+                self._settle(holding, known)
+
+    def _place(self, holding: Holding, node: Run, depth: int, keys: list[int], tokens: bytes) -> dict[int, int]:
+        """Walks down from the node that ends at, or holds, the place `depth`; makes runs where there are none.
+
+        Returns where those of the keys that were known before led.
+        """
         size, done = self._runs.block_bytes, 0
+        known: dict[int, int] = {}
         while done < len(keys):
             offset = depth - node.start
             if offset < node.length:
@@ -170,9 +258,10 @@ class PrefixTree:
                     continue
                 node, count = self._grow(holding, node, tokens[done * size :])
                 offset = depth - node.start
-            self._enter(holding, node, offset, keys[done : done + count])
+            known |= self._enter(holding, node, offset, keys[done : done + count])
             done += count
             depth += count
+        return known
 
     def _grow(self, holding: Holding, node: Run, tokens: bytes) -> tuple[Run, int]:
         """Puts blocks after the end of a run: into it, if it is this worker's alone, or into a new one."""
@@ -187,23 +276,26 @@ class PrefixTree:
         node.length += count
         return node, count
 
-    def _enter(self, holding: Holding, node: Run, offset: int, keys: list[int]) -> None:
-        first = node.id << _DEPTH_BITS | (node.start + offset)
-        holding.blocks.update(zip(keys, range(first, first + len(keys)), strict=True))
-        node.entries += len(keys)
-        added = ((1 << len(keys)) - 1) << offset
-        node.hold(holding.seat, node.held(holding.seat) | added)
+    def _enter(self, holding: Holding, node: Run, offset: int, keys: list[int]) -> dict[int, int]:
+        number, count = node.id, len(keys)
+        node.entries += count
+        holding.entries[number] = holding.entries.get(number, 0) + count
+        node.hold(holding.seat, node.held(holding.seat) | ((1 << count) - 1) << offset)
+        return holding.places.enter(keys, number << DEPTH_BITS | (node.start + offset))
 
     def _settle(self, holding: Holding, known: dict[int, int]) -> None:
         """Blocks that were stored again are a further copy, or have moved (an engine that broke its word)."""
         for key, place in known.items():
-            if place == _APART:
+            if place == APART:
                 holding.copies.pop(key, None)
-            elif self._located(place) == self._located(holding.blocks[key]):
+            elif self._is_same(place, holding.places.get(key)):
                 holding.copies[key] = holding.copies.get(key, 1) + 1
-                self._runs.drop_entries(self._runs.by_id[place >> _DEPTH_BITS], 1)
+                self._drop_entry(holding, place)
             else:
                 self._withdraw(holding, key, place)
+
+    def _is_same(self, one: int, other: int | None) -> bool:
+        return other is not None and self.located(one) == self.located(other)
 
     def _remove(self, holding: Holding, key: int) -> bool:
         copies = holding.copies.get(key)
@@ -213,21 +305,26 @@ class PrefixTree:
             else:
                 holding.copies[key] = copies - 1
             return True
-        place = holding.blocks.pop(key, None)
-        if place is not None and place != _APART:
+        place = holding.places.pop(key)
+        if place is not None and place != APART:
             self._withdraw(holding, key, place)
         return place is not None
 
     def _withdraw(self, holding: Holding, key: int, place: int) -> None:
         """Ends the credit for the block at `place`, where the entry of `key` pointed until now."""
         holding.copies.pop(key, None)
-        node, depth = self._located(place)
+        node, depth = self.located(place)
         blocks = node.held(holding.seat) & ~(1 << (depth - node.start))
         node.hold(holding.seat, blocks)
         if node.length and not node.full and not node.children and blocks.bit_length() * 2 <= node.length:
             self._runs.tidy(node)
-        self._runs.drop_entries(self._runs.by_id[place >> _DEPTH_BITS], 1)
+        self._drop_entry(holding, place)
 
-    def _located(self, place: int) -> tuple[Run, int]:
-        depth = place & _DEPTH
-        return self._runs.by_id[place >> _DEPTH_BITS].at(depth), depth
+    def _drop_entry(self, holding: Holding, place: int) -> None:
+        number = place >> DEPTH_BITS
+        left = holding.entries[number] - 1
+        if left:
+            holding.entries[number] = left
+        else:
+            del holding.entries[number]
+        self._runs.drop_entries(self._runs.by_id[number], 1)

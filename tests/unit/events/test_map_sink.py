@@ -22,7 +22,7 @@ def new_map() -> CacheMap:
 
 
 def sink_on(cache_map: CacheMap) -> MapSink:
-    return MapSink(WORKER, cache_map, BLOCK_TOKENS, Pace(), lambda: 5.0)
+    return MapSink(WORKER, cache_map, Pace(), lambda: 5.0)
 
 
 def payload(*events: dict[str, object]) -> bytes:

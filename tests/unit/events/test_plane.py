@@ -307,13 +307,12 @@ async def test_malformed_payloads_are_counted_and_the_stream_goes_on(world, publ
     await eventually(lambda: world.plane.standing(ENGINE).skipped_events == 3)
 
 
-async def test_blocks_of_another_size_are_a_visible_reason(world, publisher):
-    publisher.publish([stored(0, block_tokens=32)])
+async def test_an_engine_whose_blocks_are_of_another_size_is_followed_as_any(world, publisher):
+    publisher.publish([stored(0, block_tokens=2 * BLOCK_TOKENS)])
     world.follow(engine(publisher))
-    await eventually(lambda: "32 tokens" in world.reason)
-    assert world.state is EventState.APPROXIMATE
-    world.plane.read(ENGINE, Reading(block_tokens=64))
-    assert "64 tokens" in world.reason
+    await eventually(lambda: world.map.blocks(ENGINE))
+    assert world.map.block_tokens(ENGINE) == 2 * BLOCK_TOKENS
+    await eventually(lambda: world.state is EventState.EXACT)
 
 
 async def test_others_get_a_turn_of_the_loop_for_every_slice_of_a_long_history(world, publisher):

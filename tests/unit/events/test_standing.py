@@ -16,8 +16,6 @@ WELL = Evidence(
     unreadable=0,
     cleared=False,
     turned_over=160,
-    pool_block_tokens=16,
-    engine_block_tokens=16,
     cache_tokens=1600,
 )
 
@@ -32,7 +30,6 @@ def test_a_whole_history_without_trouble_is_exact():
         ({"events": None}, EventState.APPROXIMATE, "no kv-events port"),
         ({"miswired": "Another's.", "connection_trouble": "None."}, EventState.APPROXIMATE, "Another's."),
         ({"connection_trouble": "No connection."}, EventState.APPROXIMATE, "No connection."),
-        ({"engine_block_tokens": 32}, EventState.APPROXIMATE, "blocks hold 32 tokens, the pool's 16"),
         ({"caught_up": False}, EventState.DEGRADED, "replay is under way"),
         ({"replaying": True}, EventState.DEGRADED, "applied up to batch 9"),
         ({"replaying": True, "applied": -1}, EventState.DEGRADED, "under way, nothing is applied yet."),
@@ -44,7 +41,6 @@ def test_a_whole_history_without_trouble_is_exact():
         ({"first": 5, "turned_over": 1600}, EventState.EXACT, "Every event"),
         ({"first": 5, "cleared": True}, EventState.EXACT, "Every event"),
         ({"replay_trouble": "blocked"}, EventState.EXACT, "Every event"),
-        ({"engine_block_tokens": None}, EventState.EXACT, "Every event"),
         ({"applied": -1}, EventState.EXACT, "Every event"),
     ],
 )

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds, decode
-from kvpool_router.index.cache_map import Applied, CacheMap, Held, Size
+from kvpool_router.index.answers import Applied, Held, Size
+from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace, identity
 from kvpool_router.workers import WorkerId
 
@@ -118,8 +119,7 @@ def test_a_cleared_cache_gives_no_credit_and_fills_again(index):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"medium": "CPU"},
-        {"medium": "STORAGE"},
+        {"medium": "DISK"},
         {"locality": "REMOTE"},
         {"block_size": 2 * BLOCK},
         {"token_ids": TokenIds(tokens(1))},
@@ -144,7 +144,7 @@ def test_what_no_text_prompt_can_use_is_counted_and_not_credited(index, fields):
 def test_events_of_other_tiers_take_no_gpu_block_away(index):
     index.apply(A, [stored(1), stored(1, medium="CPU")])
     away = [BlockRemoved([1], "CPU"), BlockRemoved([1], "GPU", locality="REMOTE"), AllBlocksCleared("CPU")]
-    assert index.apply(A, away) == Applied(refused=2)
+    assert index.apply(A, away) == Applied(removed=1, refused=1)
     assert cached(index, prompt(1)) == {A: 1}
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from index_oracle import BLOCK_TOKENS, IndexOracle, Path, Place, tokens_of
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
+from kvpool_router.index.tiers import Tier
 from kvpool_router.workers import WorkerId
 
 TTL_S = 10.0
@@ -23,7 +25,7 @@ def block_hash(worker: WorkerId, place: Place) -> int:
     return hash((worker, place)) & (1 << 64) - 1
 
 
-def stored(worker: WorkerId, namespace: Namespace, path: Path, start: int = 0) -> BlockStored:
+def stored(worker: WorkerId, namespace: Namespace, path: Path, start: int = 0, tier: Tier = Tier.GPU) -> BlockStored:
     """The event for the blocks of `path` from `start` on."""
     keys: list[tuple[str, ...] | None] = [
         tuple(key for key in (namespace.lora_name, namespace.cache_salt if end == 1 else None) if key) or None
@@ -34,7 +36,7 @@ def stored(worker: WorkerId, namespace: Namespace, path: Path, start: int = 0) -
         block_hash(worker, (namespace, path[:start])) if start else None,
         TokenIds(tokens_of(path[start:])),
         BLOCK_TOKENS,
-        medium="GPU",
+        medium=tier.name,
         lora_name=namespace.lora_name,
         extra_keys=keys,
         group_idx=0,
@@ -46,7 +48,8 @@ class World:
     """The index and the oracle, told the same."""
 
     def __init__(self, longest_run: int, history: int) -> None:
-        self.index = CacheMap(BLOCK_TOKENS, TTL_S, history * BLOCK_TOKENS or None, longest_run)
+        self.empty_index = partial(CacheMap, BLOCK_TOKENS, TTL_S, history * BLOCK_TOKENS or None, longest_run)
+        self.index = self.empty_index()
         self.oracle = IndexOracle(TTL_S, history)
         self.now = 0.0
 
@@ -68,9 +71,47 @@ class World:
         for end in range(len(path), start, -1):
             self.remove(worker, namespace, path[:end], 0)
 
+    def offload(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        """As vLLM's native connector tells it: a hash and nothing else."""
+        for end in range(start + 1, len(path) + 1):
+            key = block_hash(worker, (namespace, path[:end]))
+            event = BlockStored([key], None, TokenIds(), 0, medium="CPU", group_idx=0)
+            self.index.apply(worker, [event])
+            self.oracle.stored_by_hash(worker, (namespace, path[:end]), Tier.CPU)
+
+    def write_down(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        """With tokens and all."""
+        start = min(start, len(path) - 1)
+        self.index.apply(worker, [stored(worker, namespace, path, start, Tier.STORAGE)])
+        self.oracle.stored(worker, namespace, path, start, Tier.STORAGE)
+
+    def remove_below(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        tier = (Tier.CPU, Tier.STORAGE)[start % 2]
+        self.index.apply(worker, [BlockRemoved([block_hash(worker, (namespace, path))], tier.name, 0)])
+        self.oracle.removed(worker, (namespace, path), tier)
+
     def clear(self, worker: WorkerId, *_: object) -> None:
         self.index.apply(worker, [AllBlocksCleared()])
         self.oracle.cleared(worker)
+
+    def clear_one(self, worker: WorkerId, _: Namespace, __: Path, start: int) -> None:
+        tier = Tier(start % 3)
+        self.index.apply(worker, [AllBlocksCleared(tier.name)])
+        self.oracle.cleared(worker, (tier,))
+
+    def hand_on(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        """A new map is told what the old one was when it was asked, though that has gone on since."""
+        before, self.index = self.index, self.empty_index()
+        dumps = [(each, before.dump(each)) for each in before.workers()]
+        before.apply(worker, [stored(worker, namespace, path, 0), AllBlocksCleared(Tier(start % 3).name)])
+        before.apply(worker, [stored(worker, namespace, (*path, start), 0)])
+        for each, events in dumps:
+            for some in events:
+                self.index.apply(each, some)
+        for each, here in self.oracle.workers.items():
+            if here.suspended:
+                self.index.suspend(each)
+        self.oracle.restored()
 
     def drop(self, worker: WorkerId, *_: object) -> None:
         self.index.drop(worker)
@@ -106,8 +147,11 @@ class World:
 
 Deed = Callable[[World, WorkerId, Namespace, Path, int], None]
 BUSY: tuple[Deed, ...] = (World.store, World.store, World.store, World.evict, World.remove, World.send, World.serve)
+BUSY += (World.offload, World.write_down, World.remove_below)
 RARE: tuple[Deed, ...] = (
     World.clear,
+    World.clear_one,
+    World.hand_on,
     World.drop,
     World.suspend,
     World.resume,
@@ -188,7 +232,11 @@ def test_runs_and_their_tokens_are_bounded_by_the_blocks_known_and_what_leads_to
     needed = {
         (namespace, path[:end])
         for here in world.oracle.workers.values()
-        for namespace, path in (*here.copies, *here.predictions, *here.stamps)
+        for namespace, path in (
+            *(place for held in here.tiers.values() for place in held),
+            *here.predictions,
+            *here.stamps,
+        )
         for end in range(1, len(path) + 1)
     }
     assert world.index.size().runs <= 2 * len(needed)

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_oracle import BLOCK_TOKENS, tokens_of
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, TokenIds
-from kvpool_router.index.cache_map import Applied, CacheMap, Held
+from kvpool_router.index.answers import Applied, Held
+from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.workers import WorkerId
 

@@ -29,9 +29,7 @@ class World:
 
     def __init__(self, context: zmq.asyncio.Context, session: aiohttp.ClientSession) -> None:
         cache = CacheMap(16, 60.0, None)
-        plane = EventPlane(
-            cache, context, block_tokens=16, monotonic=time.monotonic, wall_clock=time.time, rhythm=Rhythm()
-        )
+        plane = EventPlane(cache, context, monotonic=time.monotonic, wall_clock=time.time, rhythm=Rhythm())
         requests = RequestMetrics(CollectorRegistry())
         audit = Audit(cache, plane, 16)
         self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests, audit)
