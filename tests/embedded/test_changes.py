@@ -113,7 +113,7 @@ async def test_a_paused_pool_serves_with_what_it_has_until_it_may_go_on(pool):
 
 
 async def test_an_engine_that_slept_has_no_credit_for_what_it_forgot(pool):
-    """vLLM sleeps on GPUs alone, so a simulated engine stands for it; what a sleep clears is told with the next step."""
+    """vLLM sleeps on GPUs alone, so a simulated engine stands for it. A sleep is told with the next step."""
     (pod, *_) = await pool.engines()
     url = (await pool.worker(pod)).url
 
