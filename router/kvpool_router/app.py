@@ -127,7 +127,7 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
         wall_clock=time.time,
         rhythm=Rhythm(),
     )
-    audit = Audit(cache, plane, config.block_tokens)
+    audit = Audit(cache, plane)
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry), audit)
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)

@@ -157,7 +157,7 @@ async def door(
             roster=roster,
             tokenizer=IdsTokenizer("a test"),
             cache=SentPrefixes(),
-            audit=Audit(CacheMap(16, 60.0, None), NoEvents(), 16),
+            audit=Audit(CacheMap(16, 60.0, None), NoEvents()),
             load=Load(Calibration()),
             strategy=STRATEGIES[strategy](0),
             breaker=Breaker(),

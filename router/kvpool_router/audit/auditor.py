@@ -1,6 +1,7 @@
 """Audits each answer against the map, and takes credit from a worker whose map has gone wrong.
 
-placed ─> watched ─> first token (or the end, if not streamed) ─> a moment for late events ─> compared
+placed ─> watched ─> first token (or the end, if not streamed) ─> a moment for late events ─> looked away
+─> the answer's end, with what the engine found ─> time for a dead connection to show ─> compared
 """
 
 import logging
@@ -23,6 +24,8 @@ LOG = logging.getLogger(__name__)
 
 GRACE_S = 0.25
 """Events of the step in which a request was scheduled may come after its first token."""
+CONFIRMED_S = 4.0
+"""A connection that is silent because it is cut is known to be lost after 3 s; what was watched on it is worthless."""
 WATCHED_AT_ONCE = 16
 """Of one worker; what it is sent beyond is not audited. That bounds what the audit costs."""
 WINDOW_ANSWERS = 256
@@ -33,10 +36,12 @@ class WatchedMap(Protocol):
     """What the audit needs of the cache map."""
 
     def watch(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> Watch: ...
+    def look_away(self, worker: WorkerId, watch: Watch) -> None: ...
     def unwatch(self, worker: WorkerId, watch: Watch) -> None: ...
     def distrust(self, worker: WorkerId) -> None: ...
     def trust(self, worker: WorkerId) -> None: ...
     def is_hybrid(self, worker: WorkerId) -> bool: ...
+    def block_tokens(self, worker: WorkerId) -> int: ...
 
 
 class Standing(Protocol):
@@ -48,6 +53,8 @@ class Standing(Protocol):
     def synced(self) -> bool: ...
     @property
     def replaying(self) -> bool: ...
+    @property
+    def gaps(self) -> int: ...
 
 
 class Events(Protocol):
@@ -70,6 +77,10 @@ class Account:
     """Those that could be compared."""
     over_blocks: int = 0
     under_blocks: int = 0
+    gaps: int = 0
+    """Of the worker's events, as last seen."""
+    whole_since: float = 0.0
+    """What was placed before may have been watched while events were missing."""
     watched: int = 0
     """Requests at the worker that are watched now."""
     details: bool | None = None
@@ -109,23 +120,26 @@ class Case:
     predicted: int | None
     """Blocks that were credited; None where the worker is given no credit."""
     watch: Watch
+    placed_at: float
     watching: bool = True
     due: float | None = None
-    """When the watch ends: the engine has looked into its cache, and its events have had time to come."""
+    """When to look away: the engine has looked into its cache, and its events have had time to come."""
     usage: Usage | None = None
+    confirmed_at: float = 0.0
 
 
 class Audit:
     """Keeps an account of every worker. No task and no clock of its own: whoever asks or tells brings the time."""
 
-    def __init__(self, cache: WatchedMap, events: Events, block_tokens: int) -> None:
+    def __init__(self, cache: WatchedMap, events: Events) -> None:
         self._map = cache
         self._events = events
-        self._block_tokens = block_tokens
         self._accounts: dict[WorkerId, Account] = {}
         self._pausing: set[WorkerId] = set()
         self._looked_up: deque[Case] = deque()
-        """Cases whose watch ends soon, in the order in which it does."""
+        """Cases that are watched a moment longer, in the order of `due`."""
+        self._answered: deque[Case] = deque()
+        """Cases that wait to be compared, in the order of `confirmed_at`."""
 
     def placed(
         self, worker: WorkerId, tokens: bytes, namespace: Namespace, *, predicted_tokens: int, now: float
@@ -138,8 +152,8 @@ class Audit:
         account.watched += 1
         watch = self._map.watch(worker, tokens, namespace)
         trusted = account.opinion.trust is not Trust.DISTRUSTED
-        predicted = predicted_tokens // self._block_tokens if trusted else None
-        return Case(worker, account, token_count(tokens), predicted, watch)
+        predicted = predicted_tokens // self._map.block_tokens(worker) if trusted else None
+        return Case(worker, account, token_count(tokens), predicted, watch, now)
 
     def first_token(self, case: Case, now: float) -> None:
         """The engine has begun to answer, so it has looked into its cache."""
@@ -150,22 +164,22 @@ class Audit:
     def answered(self, case: Case, usage: Usage | None, now: float) -> None:
         """The answer has ended; `usage` is None where it failed, or told none."""
         if usage is None:
-            self._end_watch(case)
+            self._look_away(case)
+            self._map.unwatch(case.worker, case.watch)
             return
+        self.first_token(case, now)
         case.usage = usage
-        if case.watching:
-            self.first_token(case, now)
-        else:
-            self._compare(case, now)
+        case.confirmed_at = now + CONFIRMED_S
+        self._answered.append(case)
 
     def settle(self, now: float) -> None:
         """Compares what has waited long enough, and lets pauses end."""
         while self._looked_up and (due := self._looked_up[0].due) is not None and due <= now:
-            case = self._looked_up.popleft()
-            if case.watching:
-                self._end_watch(case)
-                if case.usage is not None:
-                    self._compare(case, now)
+            self._look_away(self._looked_up.popleft())
+        while self._answered and self._answered[0].confirmed_at <= now:
+            case = self._answered.popleft()
+            self._map.unwatch(case.worker, case.watch)
+            self._compare(case, now)
         for worker in tuple(self._pausing):
             account = self._accounts[worker]
             self._change(worker, account, at(account.opinion, now, reread=self._is_reread(worker)))
@@ -184,10 +198,10 @@ class Audit:
         standing = self._events.standing(worker)
         return standing is not None and standing.synced
 
-    def _end_watch(self, case: Case) -> None:
+    def _look_away(self, case: Case) -> None:
         if case.watching:
             case.watching = False
-            self._map.unwatch(case.worker, case.watch)
+            self._map.look_away(case.worker, case.watch)
             case.account.watched -= 1
 
     def _compare(self, case: Case, now: float) -> None:
@@ -199,24 +213,28 @@ class Audit:
         if cached is None or watch.lost or usage.prompt_tokens != case.prompt_tokens:
             account.take(Finding(Outcome.UNKNOWN))
             return
-        found = cached // self._block_tokens
+        found = cached // self._map.block_tokens(case.worker)
         predicted = watch.at_first if case.predicted is None else case.predicted
         said = MapsWord(predicted, watch.at_first, watch.least, watch.most)
         account.take(compare(said, found))
-        weighty = [each for each in evidence(said, found) if self._counts(case.worker, each)]
+        weighty = [each for each in evidence(said, found) if self._counts(case, each, now)]
         self._change(case.worker, account, weighed(account.opinion, weighty, now))
 
-    def _counts(self, worker: WorkerId, found: Evidence) -> bool:
-        """Only a map that has every event can be blamed for what it does not know, and none while a gap is closed.
+    def _counts(self, case: Case, found: Evidence, now: float) -> bool:
+        """Only a map that has every event can be blamed for what it does not know, and none for what a gap hid.
 
         Of a hybrid model a hit ends where any of its groups ends it, and the map follows one group.
         """
-        standing = self._events.standing(worker)
+        standing = self._events.standing(case.worker)
         if standing is None or standing.replaying:
+            return False
+        if standing.gaps != case.account.gaps:
+            case.account.gaps, case.account.whole_since = standing.gaps, now
+        if case.placed_at < case.account.whole_since:
             return False
         if found in (Evidence.HOLDING_KNOWN, Evidence.HOLDING_UNKNOWN):
             return standing.state is EventState.EXACT
-        return found is Evidence.CREDIT_HELD or not self._map.is_hybrid(worker)
+        return found is Evidence.CREDIT_HELD or not self._map.is_hybrid(case.worker)
 
     def _learn_details(self, case: Case, usage: Usage) -> None:
         """Silence is told of once, and only where the engine should have found something."""

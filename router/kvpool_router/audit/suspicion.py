@@ -23,7 +23,7 @@ FALSE_ALARM_ODDS = 1e-9
 LIMIT = -log(FALSE_ALARM_ODDS)
 TRIAL_HANDICAP = LIMIT / 2
 """Where the charts begin on trial: half the evidence is enough then."""
-FIRST_PAUSE_S = 5.0
+FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 1280.0
 AGREEMENTS = 16
 """So much evidence for the map, without a relapse, ends a trial. An answer may bring two pieces."""
@@ -49,8 +49,8 @@ class Chart:
         return log((1 - self.wrong) / (1 - self.honest))
 
 
-FALSE_CREDIT = Chart(honest=0.05, wrong=0.5)
-UNKNOWN_HOLDING = Chart(honest=0.1, wrong=0.6)
+FALSE_CREDIT = Chart(honest=0.01, wrong=0.2)
+UNKNOWN_HOLDING = Chart(honest=0.02, wrong=0.2)
 """Less certain: what the map does not know harms less than what it makes up."""
 
 

@@ -99,8 +99,11 @@ class CacheMap:
         """
         return self._of(worker).watch(worker, tokens, namespace)
 
+    def look_away(self, worker: WorkerId, watch: Watch) -> None:
+        """What the watch says stays as it is, but it is still lost with the worker's map."""
+        self._of(worker).look_away(worker, watch)
+
     def unwatch(self, worker: WorkerId, watch: Watch) -> None:
-        """Looks a last time; what the watch says stays as it is."""
         self._of(worker).unwatch(worker, watch)
 
     def is_hybrid(self, worker: WorkerId) -> bool:

@@ -126,6 +126,11 @@ class SizedMap:
     def watch(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> Watch:
         return self._watches.begin(self._seat(worker), self._reusable(tokens), namespace)
 
+    def look_away(self, worker: WorkerId, watch: Watch) -> None:
+        seat = self._seats.first(worker)
+        if seat is not None:
+            self._watches.look_away(seat, watch)
+
     def unwatch(self, worker: WorkerId, watch: Watch) -> None:
         seat = self._seats.first(worker)
         if seat is not None:

@@ -34,6 +34,7 @@ class Watches:
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
         self._watches: defaultdict[int, set[Watch]] = defaultdict(set)
+        self._looked_away: defaultdict[int, set[Watch]] = defaultdict(set)
         self._shrinking: set[int] = set()
         """Seats whose last event was a removal."""
 
@@ -43,14 +44,16 @@ class Watches:
         self._watches[seat].add(watch)
         return watch
 
+    def look_away(self, seat: int, watch: Watch) -> None:
+        """Looks a last time. The watch can still be lost."""
+        if watch in self._watches.get(seat, ()):
+            self._look(seat, watch)
+            _discard(self._watches, seat, watch)
+            self._looked_away[seat].add(watch)
+
     def end(self, seat: int, watch: Watch) -> None:
-        """Looks a last time."""
-        if watch.lost:
-            return
-        self._look(seat, watch)
-        self._watches[seat].discard(watch)
-        if not self._watches[seat]:
-            del self._watches[seat]
+        _discard(self._watches, seat, watch)
+        _discard(self._looked_away, seat, watch)
 
     def before_store(self, seat: int) -> None:
         if seat in self._shrinking:
@@ -65,7 +68,7 @@ class Watches:
     def lose(self, seat: int) -> None:
         """What the seat's events say is not to be relied on from here."""
         self._shrinking.discard(seat)
-        for watch in self._watches.pop(seat, ()):
+        for watch in (*self._watches.pop(seat, ()), *self._looked_away.pop(seat, ())):
             watch.lost = True
 
     def _look_at_all(self, seat: int) -> None:
@@ -76,3 +79,11 @@ class Watches:
         held = self._reach(seat, watch.tokens, watch.namespace)
         watch.least = min(watch.least, held)
         watch.most = max(watch.most, held)
+
+
+def _discard(watches: dict[int, set[Watch]], seat: int, watch: Watch) -> None:
+    those = watches.get(seat)
+    if those is not None:
+        those.discard(watch)
+        if not those:
+            del watches[seat]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from kvpool_api.wire import EventState
 from kvpool_api.wire import MapTrust as Trust
-from kvpool_router.audit.auditor import GRACE_S, WATCHED_AT_ONCE, Audit
+from kvpool_router.audit.auditor import CONFIRMED_S, GRACE_S, WATCHED_AT_ONCE, Audit
 from kvpool_router.audit.comparison import Outcome
 from kvpool_router.audit.suspicion import FIRST_PAUSE_S
 from kvpool_router.events.wire import BlockRemoved, BlockStored, TokenIds
@@ -27,6 +27,7 @@ class Stand:
     state: EventState = EventState.EXACT
     synced: bool = True
     replaying: bool = False
+    gaps: int = 0
 
 
 @dataclass
@@ -49,7 +50,7 @@ class World:
     def __init__(self) -> None:
         self.cache = CacheMap(BLOCK, 60.0, None)
         self.events = PlayedEvents(self.cache)
-        self.audit = Audit(self.cache, self.events, BLOCK)
+        self.audit = Audit(self.cache, self.events)
         self.now = 0.0
 
     def prompt(self, seed: int) -> bytes:
@@ -71,8 +72,9 @@ class World:
         """The engine reports `found` blocks, and time goes on until that is settled."""
         tokens = None if found is None else found * BLOCK
         self.audit.answered(case, Usage(BLOCKS * BLOCK + 1, 5, tokens), self.now)
-        self.now += GRACE_S
-        self.audit.settle(self.now)
+        for passes in (GRACE_S, CONFIRMED_S):
+            self.now += passes
+            self.audit.settle(self.now)
 
     def serve(self, seed: int, found: int | None) -> None:
         self.answer(self.place(seed), found)
@@ -108,19 +110,19 @@ def test_a_true_map_stays_trusted_and_is_told_to_be_equal(world):
 
 
 def test_a_worker_whose_credit_is_false_is_found_loses_it_and_is_read_anew(world):
-    world.lie(12)
+    world.lie(8)
     assert world.trust is Trust.DISTRUSTED
     assert world.events.begun_again == [True]
-    assert "9 answers its engine did not find" in world.account.opinion.reason
+    assert "7 answers its engine did not find" in world.account.opinion.reason
     world.cache.apply(A, [world.stored(99)])
     assert A not in world.cache.match(world.prompt(99), PLAIN, world.now)
 
 
 def test_a_map_that_knows_nothing_of_what_engines_find_is_wrong_too(world):
-    for seed in range(13):
+    for seed in range(11):
         world.serve(seed, BLOCKS)
     assert world.trust is Trust.DISTRUSTED
-    assert world.account.outcomes == {Outcome.MISSED: 13}
+    assert world.account.outcomes == {Outcome.MISSED: 11}
     assert "knew nothing of" in world.account.opinion.reason
 
 
@@ -135,6 +137,31 @@ def test_nothing_is_held_against_a_map_while_a_gap_is_closed(world):
     world.events.stand = Stand(replaying=True)
     world.lie(40)
     assert world.trust is Trust.TRUSTED
+
+
+def test_what_was_placed_before_a_gap_showed_is_no_evidence(world):
+    for seed in range(40):
+        world.cache.apply(A, [world.stored(seed)])
+        case = world.place(seed)
+        world.events.stand = Stand(gaps=seed + 1)
+        world.answer(case, 0)
+    assert world.trust is Trust.TRUSTED
+
+
+def test_answers_on_a_connection_that_then_turns_out_to_be_dead_are_no_evidence(world):
+    for seed in range(40):
+        world.cache.apply(A, [world.stored(seed)])
+        case = world.place(seed)
+        world.audit.answered(case, Usage(BLOCKS * BLOCK + 1, 5, 0), world.now)
+        world.now += GRACE_S / 4
+        world.audit.settle(world.now)
+    world.now += GRACE_S
+    world.cache.suspend(A)
+    world.cache.resume(A)
+    world.now += CONFIRMED_S
+    world.audit.settle(world.now)
+    assert world.trust is Trust.TRUSTED
+    assert world.account.outcomes == {Outcome.UNKNOWN: 40}
 
 
 def test_a_hybrid_model_may_find_less_than_the_map_has(world):
@@ -179,7 +206,7 @@ def test_what_happens_long_after_the_first_token_explains_nothing(world):
 
 
 def test_a_worker_that_is_read_anew_and_answers_right_is_trusted_again(world):
-    world.lie(9)
+    world.lie(7)
     world.now += FIRST_PAUSE_S
     world.audit.settle(world.now)
     assert world.trust is Trust.ON_TRIAL
@@ -192,7 +219,7 @@ def test_a_worker_that_is_read_anew_and_answers_right_is_trusted_again(world):
 
 
 def test_the_pause_lasts_until_the_history_has_been_read(world):
-    world.lie(9)
+    world.lie(7)
     world.events.stand = Stand(EventState.DEGRADED, synced=False)
     world.now += 10 * FIRST_PAUSE_S
     world.audit.settle(world.now)
@@ -203,15 +230,15 @@ def test_the_pause_lasts_until_the_history_has_been_read(world):
 
 
 def test_a_history_that_made_the_map_wrong_again_is_not_read_a_third_time(world):
-    world.lie(9)
+    world.lie(7)
     world.now += FIRST_PAUSE_S
     world.audit.settle(world.now)
-    world.lie(9)
+    world.lie(7)
     assert world.events.begun_again == [True, False]
 
 
 def test_a_new_process_begins_without_suspicion(world):
-    world.lie(9)
+    world.lie(7)
     world.audit.forget(A)
     assert world.trust is Trust.TRUSTED
     world.cache.apply(A, [world.stored(1)])
@@ -250,7 +277,7 @@ def test_answers_to_another_prompt_than_was_counted_prove_nothing(world):
     world.cache.apply(A, [world.stored(1)])
     case = world.place(1)
     world.audit.answered(case, Usage(3, 1, 0), world.now)
-    world.audit.settle(world.now + GRACE_S)
+    world.audit.settle(world.now + CONFIRMED_S)
     assert world.account.outcomes == {Outcome.UNKNOWN: 1}
 
 

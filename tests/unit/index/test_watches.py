@@ -49,7 +49,7 @@ def test_a_watch_tells_the_extremes_that_asking_after_every_event_tells(before, 
         asked.append(found.cached_tokens // BLOCK if found else 0)
     for events in [[event] for event in after] if singly else [after]:
         index.apply(A, events)
-    index.unwatch(A, watch)
+    index.look_away(A, watch)
     assert (watch.at_first, watch.least, watch.most) == (asked[0], min(asked), max(asked))
     assert not watch.lost
 
@@ -57,8 +57,9 @@ def test_a_watch_tells_the_extremes_that_asking_after_every_event_tells(before, 
 def test_a_watch_that_has_ended_sees_nothing_more():
     index = CacheMap(BLOCK, 10.0, None)
     watch = index.watch(A, PROMPT, PLAIN)
-    index.unwatch(A, watch)
+    index.look_away(A, watch)
     index.apply(A, [stored(0, 3), BlockRemoved([2]), stored(2, 3)])
+    index.look_away(A, watch)
     assert (watch.least, watch.most) == (0, 0)
 
 
@@ -75,10 +76,19 @@ def test_a_watch_is_lost_with_the_workers_map_and_others_go_on(loss):
         index.apply(worker, [stored(0, 3)])
     lost, kept = index.watch(A, PROMPT, PLAIN), index.watch(B, PROMPT, PLAIN)
     loss(index, A)
-    index.unwatch(A, lost)
-    index.unwatch(B, kept)
+    index.look_away(A, lost)
+    index.look_away(B, kept)
     assert lost.lost
     assert not kept.lost
+
+
+def test_a_watch_that_looks_away_is_still_lost_with_the_map_and_an_ended_one_is_not():
+    index = CacheMap(BLOCK, 10.0, None)
+    away, ended = index.watch(A, PROMPT, PLAIN), index.watch(A, PROMPT, PLAIN)
+    index.look_away(A, away)
+    index.unwatch(A, ended)
+    index.suspend(A)
+    assert (away.lost, ended.lost) == (True, False)
 
 
 def test_a_distrusted_worker_gets_no_credit_through_drops_and_resumes_until_it_is_trusted():

@@ -31,7 +31,7 @@ class World:
         cache = CacheMap(16, 60.0, None)
         plane = EventPlane(cache, context, monotonic=time.monotonic, wall_clock=time.time, rhythm=Rhythm())
         requests = RequestMetrics(CollectorRegistry())
-        audit = Audit(cache, plane, 16)
+        audit = Audit(cache, plane)
         self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests, audit)
         self.metrics = EngineMetrics(session, time.monotonic, 5.0, self.pool.read, Liveness(self.pool.roster))
 
