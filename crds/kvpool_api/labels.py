@@ -46,6 +46,11 @@ def router_selector(pool: str) -> dict[str, str]:
     return {POOL: pool, ROLE: ROLE_ROUTER}
 
 
+def member_selector(pool: str) -> str:
+    """Takes the pool's engine and router Pods, as the API server reads a selector."""
+    return f"{POOL}={pool},{ROLE} in ({ROLE_ENGINE},{ROLE_ROUTER})"
+
+
 def router_name(pool: str) -> str:
     return f"{pool}-router"
 

@@ -154,6 +154,18 @@ class UntokenizedCause(StrEnum):
     """There is nobody to ask."""
 
 
+class SiblingState(ApiModel):
+    """Another router of the pool, as one router hears it."""
+
+    router: str
+    heard: bool
+    """What it sends where is told as it happens, and counts here as if sent from here."""
+    reason: str
+    """One sentence: why not."""
+    in_flight: int
+    """Requests of its that are booked here now."""
+
+
 class WindowFacts(ApiModel):
     """Sums over the last five minutes of finished requests."""
 
@@ -180,6 +192,7 @@ class RouterState(ApiModel):
     queue: int
     """Requests that no worker has yet, since their prompts are still being tokenized."""
     window: WindowFacts
+    siblings: list[SiblingState] = []
     workers: list[WorkerState]
 
 

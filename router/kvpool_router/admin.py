@@ -1,8 +1,8 @@
 """The admin port: what the router knows, for the operator, for `kvpool` and for people."""
 
 import hmac
-from collections.abc import Callable, Mapping
-from typing import Annotated
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Annotated, TypeAlias
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,16 +12,27 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from kvpool_router.admin_token import NoToken
 from kvpool_router.decisions import DecisionLog
 from kvpool_router.requests.refusal import Dialect, Refusal
+from kvpool_router.siblings.deeds import BOOKINGS
+from kvpool_router.siblings.giving import Streamed
 
 MOST_DECISIONS = 10_000
 
 
+Stream: TypeAlias = Callable[[], AsyncGenerator[bytes, None]]
+"""Begins one stream of frames."""
+
+
 def build_admin(
-    state: Callable[[], RouterState], decisions: DecisionLog, router: str, token: Callable[[], str]
+    state: Callable[[], RouterState],
+    decisions: DecisionLog,
+    router: str,
+    token: Callable[[], str],
+    bookings: Stream,
 ) -> FastAPI:
     """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts.
 
-    `token` tells the one that counts now; it may raise NoToken.
+    `token` tells the one that counts now; it may raise NoToken. What is below `/siblings` holds prompts' tokens: it is
+    for the pool's other routers, and not shown in the docs.
 
     Errors have the shape of the http port's: `{"error": {"message", "type", "param", "code"}}`.
     """
@@ -42,6 +53,10 @@ def build_admin(
     async def read_decisions(limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS)] = 100) -> Decisions:
         """The last placements, newest first, with what each candidate was expected to cost. No prompt content."""
         return Decisions(router=router, decisions=decisions.latest(limit))
+
+    @app.get(f"/siblings/{BOOKINGS}", dependencies=guarded, include_in_schema=False)
+    async def give_bookings() -> Response:
+        return Streamed(bookings())
 
     return app
 

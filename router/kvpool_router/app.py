@@ -40,6 +40,11 @@ from kvpool_router.readiness import Readiness
 from kvpool_router.score import STRATEGIES
 from kvpool_router.serve import Server, serve_until_told
 from kvpool_router.settings import Settings
+from kvpool_router.siblings.asking import Ask
+from kvpool_router.siblings.following import Siblings
+from kvpool_router.siblings.giving import told_bookings
+from kvpool_router.siblings.ledger import Ledger
+from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.state import StateReport
 from kvpool_router.tasks import stop
 from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
@@ -59,15 +64,21 @@ class Router:
     admin: FastAPI
     """For the admin port."""
     readiness: Readiness
+    outbox: Outbox
     following: asyncio.Task[None]
     """Follows membership; never ends by itself."""
+
+    def stop(self) -> None:
+        """The process is told to end."""
+        self.readiness.stop()
+        self.outbox.finish()
 
 
 async def run_router(settings: Settings, sockets: tuple[socket.socket, socket.socket]) -> None:
     """Serves on the http and the admin socket until the process is told to end."""
     async with open_router(settings) as router:
         http, admin = Server(router.front, settings.shutdown_s), Server(router.admin, settings.shutdown_s)
-        await serve_until_told(http, admin, sockets, router.readiness.stop, router.following)
+        await serve_until_told(http, admin, sockets, router.stop, router.following)
 
 
 @asynccontextmanager
@@ -75,7 +86,7 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
     """Begins to follow the pool and its events; on leaving, everything that was begun has ended."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session())
-        parts = await stack.enter_async_context(_parts(settings.config, session))
+        parts = await stack.enter_async_context(_parts(settings, session))
         engines = partial(EngineTokenizer, EngineIds(session), parts.ready_url)
         tokenizer = LoadingTokenizer(engines("the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, engines, model_hub(), pauses_s(random.SystemRandom()))
@@ -105,6 +116,8 @@ class _Parts:
     registry: CollectorRegistry
     decisions: DecisionLog
     engines: Engines
+    outbox: Outbox
+    siblings: Siblings
 
     def ready_url(self) -> str | None:
         """Some engine that takes requests now."""
@@ -116,7 +129,8 @@ class _Parts:
 
 
 @asynccontextmanager
-async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncIterator[_Parts]:
+async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIterator[_Parts]:
+    config = settings.config
     registry = _registry()
     cache = CacheMap(config.block_tokens, config.prediction_ttl_s, None)
     context = zmq.asyncio.Context()
@@ -132,9 +146,13 @@ async def _parts(config: RouterConfig, session: aiohttp.ClientSession) -> AsyncI
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
     wiring = EngineWiring(session, plane.wired)
+    ledger = partial(Ledger, pool.load, cache, pool.roster.process_of)
+    siblings = Siblings(settings.router, Ask(session, settings.admin_token), ledger, time.monotonic)
+    decisions = DecisionLog(config.strategy, config.kept_decisions)
     try:
-        yield _Parts(pool, metrics, wiring, registry, DecisionLog(config.strategy, config.kept_decisions), engines)
+        yield _Parts(pool, metrics, wiring, registry, decisions, engines, Outbox(), siblings)
     finally:
+        await siblings.close()
         await asyncio.gather(metrics.close(), wiring.close())
         await plane.close()
         engines.close()
@@ -164,14 +182,22 @@ def _router(
         readiness,
         parts.decisions,
         parts.engines.liveness,
+        parts.siblings,
         time.monotonic,
     )
     parts.registry.register(WorkerMetrics(report.state, pool.requests, lambda: settings.membership.trouble))
     door = build_door(_door_deps(settings.config, parts, tokenizer))
     return Router(
         build_front(readiness.judge, parts.registry, door),
-        build_admin(report.state, parts.decisions, settings.router, settings.admin_token),
+        build_admin(
+            report.state,
+            parts.decisions,
+            settings.router,
+            settings.admin_token,
+            partial(told_bookings, parts.outbox),
+        ),
         readiness,
+        parts.outbox,
         following,
     )
 
@@ -186,6 +212,7 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
         cache=pool.cache,
         audit=pool.audit,
         load=pool.load,
+        outbox=parts.outbox,
         strategy=STRATEGIES[config.strategy](random.SystemRandom().getrandbits(32)),
         breaker=pool.breaker,
         engines=parts.engines,
@@ -197,9 +224,10 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
 
 
 async def _follow(membership: Membership, parts: _Parts) -> None:
-    async for workers in membership.snapshots():
+    async for workers, routers in membership.snapshots():
         parts.pool.take(workers, parts.metrics)
         parts.wiring.follow(workers)
+        parts.siblings.follow(routers)
 
 
 def _registry() -> CollectorRegistry:

@@ -11,6 +11,7 @@ from kvpool_router.load import Load
 from kvpool_router.pick import PrefixMap
 from kvpool_router.proxy import Engines
 from kvpool_router.score.protocol import Strategy
+from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Roster
 
@@ -27,6 +28,8 @@ class DoorDeps:
     cache: PrefixMap
     audit: Audit
     load: Load
+    outbox: Outbox
+    """What siblings hear of."""
     strategy: Strategy
     breaker: Breaker
     engines: Engines

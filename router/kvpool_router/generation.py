@@ -20,6 +20,7 @@ from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
 from kvpool_router.requests.usage import asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
+from kvpool_router.siblings.deeds import Sent
 from kvpool_router.sse import EventStream
 from kvpool_router.tokens.protocol import Untokenizable
 from kvpool_router.unavailable import Tries, no_worker, owner_gone
@@ -46,6 +47,8 @@ class _Job:
     tries: Tries = field(default_factory=Tries)
     case: Case | None = None
     """The audit of the worker that has it now."""
+    number: int = 0
+    """By which siblings know the request at the worker that has it now."""
 
 
 class Generation:
@@ -105,6 +108,7 @@ class Generation:
             finally:
                 usage, now = job.record.usage, self._deps.clock()
                 self._deps.load.done(ticket, now, output_tokens=None if usage is None else usage.output_tokens)
+                self._deps.outbox.done(job.number)
                 if job.case is not None:
                     self._deps.audit.answered(job.case, usage, now)
                 if answer is not None:
@@ -145,6 +149,7 @@ class Generation:
             now=now,
             certain=bool(job.tokens) and job.request.is_one_sequence,
         )
+        self._tell(job, worker, ticket)
         deps.breaker.sending(worker.id, now)
         job.case = self._audited(job, worker, view.predicted_tokens, now)
         record = job.record
@@ -154,6 +159,23 @@ class Generation:
         record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
         deps.decisions.placed(record)
         return worker, ticket
+
+    def _tell(self, job: _Job, worker: Worker, ticket: Ticket) -> None:
+        outbox = self._deps.outbox
+        job.number = outbox.next_number()
+        outbox.sent(
+            Sent(
+                job.number,
+                worker.id,
+                worker.incarnation,
+                ticket.prompt_tokens,
+                ticket.held_tokens,
+                ticket.streams,
+                ticket.certain,
+                tuple(job.tokens),
+                job.request.namespace,
+            )
+        )
 
     def _audited(self, job: _Job, worker: Worker, predicted_tokens: int, now: float) -> Case | None:
         """What engines report of several prompts or answers together cannot be held against one prompt."""
@@ -220,6 +242,7 @@ class Generation:
             await asyncio.sleep(0)  # the loop writes to sockets between two steps: first the bytes, then the books
             self._book(job)
             deps.load.first_token(ticket, now)
+            deps.outbox.first_token(job.number)
             if job.case is not None:
                 deps.audit.first_token(job.case, now)
             record.ttft_s = now - record.arrived_at

@@ -1,4 +1,6 @@
-"""What each worker has been given and not yet done, as the proxy sees it: exact for this router, and in step with it.
+"""What each worker has been given and not yet done, as the proxies see it: exact for this router, and in step with it.
+
+Requests of sibling routers are in the same books, milliseconds later; `in_flight` and `queued_tokens` leave them out.
 
     sent ──> queued: prefill not done ──first token──> decoding ──done──> gone
 
@@ -39,6 +41,9 @@ class _Desk:
     context_area: float = 0.0
     prefill_clock: float = 0.0
     """Seconds spent on prefill so far, as seen between first tokens."""
+    own: int = 0
+    """Requests of this router, before and after their first token."""
+    own_queued_tokens: int = 0
     unseen: int = 0
     """Requests in the queue that are not streamed."""
     burst: Burst | None = None
@@ -64,6 +69,8 @@ class Ticket:
     streams: bool
     certain: bool
     """Its tokens are counted and of one sequence, so that its timing teaches something."""
+    own: bool
+    """This router's, not a sibling's."""
     sent_at: float
     prefill_s: float
     ahead_s: float
@@ -109,7 +116,15 @@ class Load:
         return self._calibration.rates(worker)
 
     def sent(
-        self, worker: WorkerId, prompt_tokens: int, held_tokens: int, *, streams: bool, now: float, certain: bool = True
+        self,
+        worker: WorkerId,
+        prompt_tokens: int,
+        held_tokens: int,
+        *,
+        streams: bool,
+        now: float,
+        certain: bool = True,
+        own: bool = True,
     ) -> Ticket:
         """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache.
 
@@ -121,7 +136,7 @@ class Load:
         prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
         ahead = self._ahead_s(desk, now)
         due_at = now + ahead + prefill_s + rates.overhead_s
-        ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, now, prefill_s, ahead, due_at, desk)
+        ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, own, now, prefill_s, ahead, due_at, desk)
         if not desk.queue:
             desk.burst_is_over = True
             desk.head_since = now
@@ -129,6 +144,8 @@ class Load:
         desk.queue[id(ticket)] = ticket
         desk.unseen += not streams
         desk.queued_tokens += ticket.new_tokens
+        desk.own += own
+        desk.own_queued_tokens += ticket.new_tokens * own
         desk.queued_s += prefill_s
         desk.last_sent = now
         return ticket
@@ -154,6 +171,7 @@ class Load:
             return
         ticket.finished = True
         desk = self._current(ticket.desk, now)
+        desk.own -= ticket.own
         if ticket.certain and output_tokens and not ticket.streams:
             self._observe_answer(desk, ticket, now, output_tokens)
         if id(ticket) in desk.queue:
@@ -167,7 +185,7 @@ class Load:
         desk.context_tokens -= ticket.prompt_tokens
 
     def observed(self, worker: WorkerId, running: int, waiting: int, now: float) -> None:
-        """The engine's own counts: what exceeds ours came through other routers."""
+        """The engine's own counts: what exceeds our books came by ways that no router tells of."""
         desk = self._desk(worker, now)
         desk.foreign_running = max(0, running - desk.decoding - len(desk.queue))
         desk.foreign_waiting = max(0, waiting - len(desk.queue))
@@ -199,14 +217,14 @@ class Load:
         )
 
     def in_flight(self, worker: WorkerId) -> int:
-        """Requests sent to the worker whose answers have not ended."""
+        """Requests that this router sent to the worker and whose answers have not ended."""
         desk = self._desks.get(worker)
-        return 0 if desk is None else len(desk.queue) + desk.decoding
+        return 0 if desk is None else desk.own
 
     def queued_tokens(self, worker: WorkerId) -> int:
-        """Uncached prompt tokens sent to the worker and not yet prefilled."""
+        """Uncached prompt tokens that this router sent to the worker and that are not yet prefilled."""
         desk = self._desks.get(worker)
-        return 0 if desk is None else desk.queued_tokens
+        return 0 if desk is None else desk.own_queued_tokens
 
     def _desk(self, worker: WorkerId, now: float) -> _Desk:
         desk = self._desks.get(worker)
@@ -259,6 +277,7 @@ class Load:
     def _off_queue(desk: _Desk, ticket: Ticket, now: float) -> None:
         desk.unseen -= not ticket.streams
         desk.queued_tokens -= ticket.new_tokens
+        desk.own_queued_tokens -= ticket.new_tokens * ticket.own
         desk.queued_s = max(0.0, desk.queued_s - ticket.prefill_s) if desk.queue else 0.0
         desk.head_since = now
         desk.head_in_step = False

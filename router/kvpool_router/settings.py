@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kvpool_api.labels import engine_selector
+from kvpool_api.labels import member_selector
 from kvpool_api.wire import ROUTER_ADMIN_PORT, ROUTER_HTTP_PORT, RouterConfig, TokenizerConfig
 from pydantic import ValidationError
 
@@ -114,7 +114,7 @@ def _membership(config: RouterConfig, credentials: Path, env: Mapping[str, str])
         )
     port = _port(env, "KUBERNETES_SERVICE_PORT", HTTPS_PORT)
     server = ApiServer(f"https://{f'[{host}]' if ':' in host else host}:{port}", credentials)
-    return KubeMembership(PodsApi(server, config.namespace, engine_selector(config.pool)))
+    return KubeMembership(PodsApi(server, config.namespace, member_selector(config.pool)))
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

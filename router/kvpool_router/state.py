@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kvpool_api.wire import EventState, MapTrust, RouterState, WorkerAudit, WorkerState
+from kvpool_api.wire import EventState, MapTrust, RouterState, SiblingState, WorkerAudit, WorkerState
 
 from kvpool_router.audit.auditor import Account
 from kvpool_router.decisions import DecisionLog
@@ -12,6 +12,7 @@ from kvpool_router.events.plane import EventStanding
 from kvpool_router.liveness import Liveness
 from kvpool_router.pool import Pool
 from kvpool_router.readiness import Readiness
+from kvpool_router.siblings.following import Siblings
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Worker
 
@@ -31,6 +32,7 @@ class StateReport:
     readiness: Readiness
     decisions: DecisionLog
     liveness: Liveness
+    siblings: Siblings
     clock: Callable[[], float]
 
     def state(self) -> RouterState:
@@ -45,6 +47,15 @@ class StateReport:
             strategy=self.decisions.strategy,
             queue=self.decisions.unplaced,
             window=self.decisions.window(now),
+            siblings=[
+                SiblingState(
+                    router=each.router.name,
+                    heard=each.trouble is None,
+                    reason=each.trouble or "Heard.",
+                    in_flight=len(each.ledger),
+                )
+                for each in self.siblings.followed
+            ],
             workers=[self.worker_state(worker) for worker in self.pool.roster.workers],
         )
 

@@ -50,6 +50,15 @@ class Worker:
         return self.ready and not self.draining and not self.terminating
 
 
+@dataclass(frozen=True, slots=True)
+class RouterPod:
+    """A router of the pool, the reader's own among them."""
+
+    name: str
+    admin_url: str
+    """Base of its admin port."""
+
+
 class Roster:
     """The workers of the pool as last told; read on every request, replaced as a whole by each snapshot.
 
@@ -67,6 +76,10 @@ class Roster:
         self.workers = workers
         self.known = True
         self._accepting = tuple(worker for worker in workers if worker.accepts_requests)
+
+    def process_of(self, worker: WorkerId) -> Incarnation | None:
+        """None for a worker that is not of the pool."""
+        return next((each.incarnation for each in self.workers if each.id == worker), None)
 
     def accepting(self) -> tuple[Worker, ...]:
         """Workers that may be sent new requests."""

@@ -19,7 +19,7 @@ from engine_pods import engine_pod
 from eventually import eventually
 from kvnode.api import Api
 from kvnode.control_plane import Running
-from kvpool_api.labels import DRAINING, engine_selector
+from kvpool_api.labels import DRAINING, engine_selector, member_selector
 from kvpool_api.pool import InferencePool
 from kvpool_api.wire import RouterConfig, RouterState, TokenizerConfig
 from kvpool_operator.build.access import role, role_binding, service_account
@@ -121,7 +121,7 @@ def unowned(api: Api, path: str, manifest) -> None:
 
 class Followed:
     def __init__(self, server: ApiServer, namespace: str, patience: Patience) -> None:
-        self.membership = KubeMembership(PodsApi(server, namespace, engine_selector("qwen"), patience), QUICK)
+        self.membership = KubeMembership(PodsApi(server, namespace, member_selector("qwen"), patience), QUICK)
         self.workers: tuple[Worker, ...] | None = None
         self.told = 0
 
@@ -130,8 +130,8 @@ class Followed:
         return None if self.workers is None else [worker.id.pod for worker in self.workers]
 
     async def run(self) -> None:
-        async for workers in self.membership.snapshots():
-            self.workers = workers
+        async for snapshot in self.membership.snapshots():
+            self.workers = snapshot.workers
             self.told += 1
 
 
@@ -198,7 +198,7 @@ async def watched_from(connection: Connection, version: str) -> None:
 
 
 async def test_a_version_that_a_new_api_server_has_forgotten_is_expired(plane, pods, server):
-    api = PodsApi(server, pods.namespace, engine_selector("qwen"), SHORT)
+    api = PodsApi(server, pods.namespace, member_selector("qwen"), SHORT)
     async with api.connected() as connection:
         version = (await connection.list()).metadata.resource_version
     for turn in range(3):

@@ -25,6 +25,7 @@ from kvpool_router.pick import Holding
 from kvpool_router.proxy import Engines
 from kvpool_router.requests.prompts import TokenIds, token_count
 from kvpool_router.score import STRATEGIES
+from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.tokens.ids_impl import IdsTokenizer
 from kvpool_router.workers import Roster, Worker, WorkerId
 from tiny_engine import TinyEngine
@@ -159,6 +160,7 @@ async def door(
             cache=SentPrefixes(),
             audit=Audit(CacheMap(16, 60.0, None), NoEvents()),
             load=Load(Calibration()),
+            outbox=Outbox(),
             strategy=STRATEGIES[strategy](0),
             breaker=Breaker(),
             engines=Engines(Liveness(roster)),

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 from engine_pods import engine_pod, write_pods
@@ -54,7 +55,7 @@ class RouterWorld:
             return answer.status, await answer.text()
 
 
-def settings_for(folder: Path, **changes: object) -> Settings:
+def settings_for(folder: Path, name: str = "qwen-router-0", **changes: object) -> Settings:
     (folder / TOKEN_FILE).write_text(TOKEN)
     config = RouterConfig(
         pool="qwen",
@@ -67,7 +68,7 @@ def settings_for(folder: Path, **changes: object) -> Settings:
     )
     return Settings(
         config=config.model_copy(update=changes),
-        router="qwen-router-0",
+        router=name,
         http=Address("127.0.0.1", 0),
         admin=Address("127.0.0.1", 0),
         admin_token=TokenFile(folder / TOKEN_FILE).now,
@@ -92,9 +93,9 @@ async def serving(app: object) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def running_router(folder: Path, **changes: object) -> AsyncIterator[RouterWorld]:
-    """`changes` are fields of its RouterConfig."""
-    settings = settings_for(folder, **changes)
+async def running_router(folder: Path, name: str = "qwen-router-0", **changes: object) -> AsyncIterator[RouterWorld]:
+    """`changes` are fields of its RouterConfig. Routers of one folder are of one pool."""
+    settings = settings_for(folder, name, **changes)
     async with (
         open_router(settings) as router,
         serving(router.front) as front,
@@ -102,6 +103,18 @@ async def running_router(folder: Path, **changes: object) -> AsyncIterator[Route
         aiohttp.ClientSession() as client,
     ):
         yield RouterWorld(front, admin, folder / PODS_FILE, client)
+
+
+def router_pod(name: str, router: RouterWorld) -> dict[str, JsonValue]:
+    """The Pod of a router in this process."""
+    port = urlsplit(router.admin).port
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "uid": name, "labels": {"kvpool.dev/role": "router"}},
+        "spec": {"containers": [{"name": "router", "ports": [{"name": "admin", "containerPort": port}]}]},
+        "status": {"phase": "Running", "podIP": "127.0.0.1"},
+    }
 
 
 def pod_of(

@@ -1,4 +1,4 @@
-"""Membership from a file: a v1 PodList of the pool's engine Pods, replaced atomically by whoever runs them."""
+"""Membership from a file: a v1 PodList of the pool's Pods, replaced atomically by whoever runs them."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kvpool_router.membership.pods import Members, members_of
-from kvpool_router.workers import Worker
+from kvpool_router.membership.protocol import Snapshot
 
 LOG = logging.getLogger(__name__)
 
@@ -38,12 +38,12 @@ class FileMembership:
     def trouble(self) -> str | None:
         return self._trouble
 
-    async def snapshots(self) -> AsyncIterator[tuple[Worker, ...]]:
-        last: tuple[Worker, ...] | None = None
+    async def snapshots(self) -> AsyncIterator[Snapshot]:
+        last: Snapshot | None = None
         while True:
             members = self._changed()
-            if members is not None and members.workers != last:
-                last = members.workers
+            if members is not None and members.snapshot != last:
+                last = members.snapshot
                 yield last
             await asyncio.sleep(self._poll_s)
 

@@ -1,4 +1,4 @@
-"""Membership from the Kubernetes API: the pool's engine Pods, listed once and watched from there."""
+"""Membership from the Kubernetes API: the pool's Pods, listed once and watched from there."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from kvpool_router.membership.pods_api import (
     Versioned,
     WatchEvent,
 )
-from kvpool_router.workers import Worker
+from kvpool_router.membership.protocol import Snapshot
 
 LOG = logging.getLogger(__name__)
 
@@ -75,8 +75,13 @@ class KnownPods:
     @property
     def members(self) -> Members:
         workers = chain.from_iterable(pod.workers for pod in self._pods.values())
+        routers = chain.from_iterable(pod.routers for pod in self._pods.values())
         left_out = chain.from_iterable(pod.left_out for pod in self._pods.values())
-        return Members(tuple(sorted(workers, key=lambda worker: worker.id)), tuple(sorted(left_out)))
+        return Members(
+            tuple(sorted(workers, key=lambda worker: worker.id)),
+            tuple(sorted(routers, key=lambda router: router.name)),
+            tuple(sorted(left_out)),
+        )
 
 
 def _versioned(pod: object) -> Versioned:
@@ -110,15 +115,15 @@ class KubeMembership:
     def trouble(self) -> str | None:
         return self._trouble
 
-    async def snapshots(self) -> AsyncIterator[tuple[Worker, ...]]:
-        last: tuple[Worker, ...] | None = None
+    async def snapshots(self) -> AsyncIterator[Snapshot]:
+        last: Snapshot | None = None
         while True:
             wish_s = 0.0
             try:
                 async with aclosing(self._followed()) as sets:
-                    async for workers in sets:
-                        if workers != last:
-                            last = workers
+                    async for members in sets:
+                        if members != last:
+                            last = members
                             yield last
             except Expired as error:
                 LOG.info("the pool's Pods are listed anew: %s", error)
@@ -128,17 +133,17 @@ class KubeMembership:
             await asyncio.sleep(max(min(wish_s, LONGEST_WISH_S), self._back_off.pause_s(self._failures)))
             self._failures += 1
 
-    async def _followed(self) -> AsyncGenerator[tuple[Worker, ...], None]:
+    async def _followed(self) -> AsyncGenerator[Snapshot, None]:
         """The sets, from a list on for as long as nothing goes wrong. Raises Expired and Unusable."""
         async with self._api.connected() as connection:
             known = KnownPods.listed(await connection.list())
-            yield known.members.workers
+            yield known.members.snapshot
             while True:
                 async with aclosing(self._watched(connection, known)) as sets:
-                    async for workers in sets:
-                        yield workers
+                    async for members in sets:
+                        yield members
 
-    async def _watched(self, connection: Connection, known: KnownPods) -> AsyncGenerator[tuple[Worker, ...], None]:
+    async def _watched(self, connection: Connection, known: KnownPods) -> AsyncGenerator[Snapshot, None]:
         """The sets of one watch, until it ends as it was asked to."""
         begun = time.monotonic()
         heard = False
@@ -150,7 +155,7 @@ class KubeMembership:
                 known.take(event)
                 members = known.members
                 self._report(_left_out(members))
-                yield members.workers
+                yield members.snapshot
         if not heard and time.monotonic() - begun < SHORTEST_WATCH_S:
             raise Unusable("it ended a watch at once, without a word")
         self._failures = 0

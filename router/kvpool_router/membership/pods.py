@@ -1,14 +1,29 @@
-"""From engine Pods, as the Kubernetes API writes them, to workers. Pure; a bad Pod yields no worker, only a reason."""
+"""From Pods, as the Kubernetes API writes them, to workers and routers. Pure; a bad Pod yields only a reason."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from kvpool_api.labels import DATA_PARALLEL_SIZE, DRAINING, ENGINE_CONTAINER, KV_EVENTS_ENDPOINTS
-from kvpool_api.wire import ENGINE_HTTP_PORT, EVENTS_PORT_NAME, HTTP_PORT_NAME, REPLAY_PORT_NAME
+from kvpool_api.labels import (
+    DATA_PARALLEL_SIZE,
+    DRAINING,
+    ENGINE_CONTAINER,
+    KV_EVENTS_ENDPOINTS,
+    ROLE,
+    ROLE_ROUTER,
+)
+from kvpool_api.wire import (
+    ADMIN_PORT_NAME,
+    ENGINE_HTTP_PORT,
+    EVENTS_PORT_NAME,
+    HTTP_PORT_NAME,
+    REPLAY_PORT_NAME,
+    ROUTER_ADMIN_PORT,
+)
 from pydantic import JsonValue
 
-from kvpool_router.workers import Worker, WorkerId
+from kvpool_router.membership.protocol import Snapshot
+from kvpool_router.workers import RouterPod, Worker, WorkerId
 
 MAX_DATA_PARALLEL_SIZE = 1024
 ENDED_PHASES = frozenset({"Succeeded", "Failed"})
@@ -47,6 +62,7 @@ class _Status(msgspec.Struct, rename="camel"):
 class _Metadata(msgspec.Struct, rename="camel"):
     name: str
     uid: str
+    labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     deletion_timestamp: str | None = None
 
@@ -58,6 +74,11 @@ class _Pod(msgspec.Struct):
     spec: _Spec = msgspec.field(default_factory=_Spec)
     status: _Status = msgspec.field(default_factory=_Status)
 
+    @property
+    def is_reachable(self) -> bool:
+        """It has an address, and has not ended."""
+        return bool(self.status.pod_ip) and self.status.phase not in ENDED_PHASES
+
 
 class Endpoints(msgspec.Struct, frozen=True):
     """ZMQ addresses of one rank."""
@@ -68,22 +89,38 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Workers read from a list of Pods, and the pods that had to be left out, each with its reason."""
+    """Workers and routers read from a list of Pods, and the pods that had to be left out, each with its reason."""
 
     workers: tuple[Worker, ...]
+    routers: tuple[RouterPod, ...]
     left_out: tuple[str, ...]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.workers, self.routers)
 
 
 def members_of(pods: Iterable[JsonValue]) -> Members:
-    """Workers of all pods, ordered by (pod, rank)."""
+    """Workers of all pods, ordered by (pod, rank), and routers by name; of neither before it has an address."""
     workers: list[Worker] = []
+    routers: list[RouterPod] = []
     left_out: list[str] = []
     for pod in pods:
         try:
-            workers.extend(workers_of(pod))
+            known = _read(pod)
+            if not known.is_reachable:
+                continue
+            if known.metadata.labels.get(ROLE) == ROLE_ROUTER:
+                routers.append(_router(known))
+            else:
+                workers.extend(_workers(known))
         except ValueError as error:
             left_out.append(str(error))
-    return Members(tuple(sorted(workers, key=lambda worker: worker.id)), tuple(left_out))
+    return Members(
+        tuple(sorted(workers, key=lambda worker: worker.id)),
+        tuple(sorted(routers, key=lambda router: router.name)),
+        tuple(left_out),
+    )
 
 
 def workers_of(pod: JsonValue) -> tuple[Worker, ...]:
@@ -91,22 +128,34 @@ def workers_of(pod: JsonValue) -> tuple[Worker, ...]:
 
     Raises ValueError, with the pod's name, for a Pod that breaks the shape of the API or of our annotations.
     """
+    known = _read(pod)
+    return _workers(known) if known.is_reachable else ()
+
+
+def _read(pod: JsonValue) -> _Pod:
     try:
-        known = msgspec.convert(pod, _Pod)
+        return msgspec.convert(pod, _Pod)
     except msgspec.ValidationError as error:
         raise ValueError(f"pod {_name_of(pod)}: {error}") from error
-    if not known.status.pod_ip or known.status.phase in ENDED_PHASES:
-        return ()
-    try:
-        return _workers(known)
-    except ValueError as error:
-        raise ValueError(f"pod {known.metadata.name}: {error}") from error
+
+
+def _router(pod: _Pod) -> RouterPod:
+    port = _ports(pod).get(ADMIN_PORT_NAME, ROUTER_ADMIN_PORT)
+    return RouterPod(pod.metadata.name, f"http://{_bracketed(pod.status.pod_ip)}:{port}")
+
+
+def _ports(pod: _Pod) -> Mapping[str | None, int]:
+    return {port.name: port.container_port for container in pod.spec.containers for port in container.ports}
 
 
 def _workers(pod: _Pod) -> tuple[Worker, ...]:
     host = _bracketed(pod.status.pod_ip)
-    ports = {port.name: port.container_port for container in pod.spec.containers for port in container.ports}
+    ports = _ports(pod)
     metadata = pod.metadata
+    try:
+        ranks = _endpoints(host, metadata.annotations, ports)
+    except ValueError as error:
+        raise ValueError(f"pod {metadata.name}: {error}") from error
     return tuple(
         Worker(
             id=WorkerId(metadata.name, rank),
@@ -119,7 +168,7 @@ def _workers(pod: _Pod) -> tuple[Worker, ...]:
             draining=DRAINING in metadata.annotations,
             terminating=metadata.deletion_timestamp is not None,
         )
-        for rank, endpoints in enumerate(_endpoints(host, metadata.annotations, ports))
+        for rank, endpoints in enumerate(ranks)
     )
 
 

@@ -1,4 +1,4 @@
-"""The two calls of the Kubernetes API that a router makes: list one pool's engine Pods, and watch them from there."""
+"""The two calls of the Kubernetes API that a router makes: list one pool's Pods, and watch them from there."""
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -105,14 +105,12 @@ class _Status(msgspec.Struct):
 
 
 class PodsApi:
-    """The Pods of `namespace` that carry `labels`."""
+    """The Pods of `namespace` that `selector` (of labels, as the API server reads it) takes."""
 
-    def __init__(
-        self, server: ApiServer, namespace: str, labels: Mapping[str, str], patience: Patience | None = None
-    ) -> None:
+    def __init__(self, server: ApiServer, namespace: str, selector: str, patience: Patience | None = None) -> None:
         self.server = server
         self._url = f"{server.url}/api/v1/namespaces/{namespace}/pods"
-        self._selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        self._selector = selector
         self._patience = patience or Patience()
 
     @asynccontextmanager

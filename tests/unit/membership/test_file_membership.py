@@ -24,7 +24,7 @@ class Followed:
     async def run(self) -> None:
         async with aclosing(self.membership.snapshots()) as snapshots:
             async for snapshot in snapshots:
-                self.snapshots.append(snapshot)
+                self.snapshots.append(snapshot.workers)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from eventually import eventually
 from fake_pods_api import answering, fake_pods_api, hanging, saying
 from hypothesis import given
 from hypothesis import strategies as st
-from kvpool_api.labels import engine_selector
+from kvpool_api.labels import member_selector
 from kvpool_router.membership.kube_impl import BackOff, KnownPods, KubeMembership
 from kvpool_router.membership.pods_api import ApiServer, Patience, PodList, PodsApi, WatchEvent
 from kvpool_router.workers import Worker
@@ -23,7 +23,7 @@ class Followed:
     """What has been told of the pool so far."""
 
     def __init__(self, server: ApiServer, patience: Patience = SHORT) -> None:
-        self.membership = KubeMembership(PodsApi(server, "ns", engine_selector("qwen"), patience), QUICK)
+        self.membership = KubeMembership(PodsApi(server, "ns", member_selector("qwen"), patience), QUICK)
         self.snapshots: list[tuple[Worker, ...]] = []
 
     @property
@@ -33,7 +33,7 @@ class Followed:
     async def run(self) -> None:
         async with aclosing(self.membership.snapshots()) as snapshots:
             async for snapshot in snapshots:
-                self.snapshots.append(snapshot)
+                self.snapshots.append(snapshot.workers)
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ async def followed(api, follow):
     return followed
 
 
-async def test_it_lists_the_pools_engines_and_watches_from_that_version_with_the_service_accounts_token(api, followed):
+async def test_it_lists_the_pools_pods_and_watches_from_that_version_with_the_service_accounts_token(api, followed):
     listing, watch = api.seen
     assert listing.match_info["namespace"] == "ns"
-    assert dict(listing.query) == {"labelSelector": "kvpool.dev/pool=qwen,kvpool.dev/role=engine"}
+    assert dict(listing.query) == {"labelSelector": "kvpool.dev/pool=qwen,kvpool.dev/role in (engine,router)"}
     assert listing.headers["Authorization"] == "Bearer first"
     assert (watch.query["resourceVersion"], watch.query["allowWatchBookmarks"]) == ("101", "true")
     assert watch.query["labelSelector"] == listing.query["labelSelector"]
@@ -278,7 +278,7 @@ async def test_a_pod_that_is_left_out_is_named_for_as_long_as_it_is_there(api, f
 
 
 async def test_leaving_ends_the_watch(api, followed, server):
-    async with aclosing(KubeMembership(PodsApi(server[1], "ns", {}), QUICK).snapshots()) as snapshots:
+    async with aclosing(KubeMembership(PodsApi(server[1], "ns", ""), QUICK).snapshots()) as snapshots:
         async for _ in snapshots:
             break
     assert len(api.watches) == 1

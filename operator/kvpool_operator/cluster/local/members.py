@@ -1,4 +1,4 @@
-"""Tells routers who is in their pool: a v1 PodList of its engine Pods in a file that is replaced at each change."""
+"""Tells routers who is in their pool: a v1 PodList of its Pods in a file that is replaced at each change."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from kvpool_api.labels import POOL, ROLE, ROLE_ENGINE
+from kvpool_api.labels import POOL, ROLE, ROLE_ENGINE, ROLE_ROUTER
 from pydantic import JsonValue
 
 from kvpool_operator.cluster import seam
@@ -18,7 +18,7 @@ PoolName = tuple[str, str]
 
 
 class MemberFiles:
-    """One file a pool; a pool that has lost its last engine keeps a file with none."""
+    """One file a pool; a pool that has lost its last Pod keeps a file with none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,7 +34,7 @@ class MemberFiles:
         members: dict[PoolName, list[JsonValue]] = defaultdict(list)
         for manifest in objects:
             labels = labels_of(manifest)
-            if manifest["kind"] == seam.POD.kind and labels.get(ROLE) == ROLE_ENGINE and POOL in labels:
+            if manifest["kind"] == seam.POD.kind and labels.get(ROLE) in (ROLE_ENGINE, ROLE_ROUTER) and POOL in labels:
                 members[namespace_of(manifest), text(labels, POOL)].append(_without_owners(manifest))
         for pool in members.keys() | self._written.keys():
             self._write(pool, members[pool])

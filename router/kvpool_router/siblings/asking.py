@@ -1,0 +1,52 @@
+"""How a sibling's stream is asked for and read."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from kvpool_router.admin_token import NoToken
+from kvpool_router.siblings.frames import FrameReader, Refused
+from kvpool_router.workers import RouterPod
+
+CONNECT_S = 2.0
+SILENCE_S = 5.0
+"""A sibling says something each second."""
+
+
+class Ask:
+    """Streams from siblings' admin ports, with the pool's token as it is now."""
+
+    def __init__(self, session: aiohttp.ClientSession, token: Callable[[], str], silence_s: float = SILENCE_S) -> None:
+        self._session = session
+        self._token = token
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+
+    @asynccontextmanager
+    async def payloads(self, sibling: RouterPod, kind: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """What the sibling tells, from its first word to its last. Raises Refused, whatever is amiss."""
+        try:
+            async with self._session.get(
+                f"{sibling.admin_url}/siblings/{kind}",
+                headers={"Authorization": f"Bearer {self._token()}"},
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as answer:
+                if answer.status != 200:
+                    raise Refused(f"it answered {answer.status}: {(await answer.text())[:300]}")
+                yield _payloads(answer.content, kind)
+        except NoToken as error:
+            raise Refused(str(error)) from error
+        except TimeoutError as error:
+            raise Refused("it said nothing in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Refused(f"the connection failed: {str(error) or type(error).__name__}") from error
+
+
+async def _payloads(content: aiohttp.StreamReader, kind: str) -> AsyncIterator[bytes]:
+    reader = FrameReader(kind)
+    async for piece in content.iter_any():
+        for payload in reader.feed(piece):
+            yield payload
+    if reader.amid:
+        raise Refused("it broke off within a frame")

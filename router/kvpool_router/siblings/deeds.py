@@ -1,0 +1,60 @@
+"""What a router tells its siblings of each request: that it went out, began to answer, and ended."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.workers import Incarnation, WorkerId
+
+BOOKINGS = "bookings"
+"""The kind of stream that deeds travel in, and the last part of its path."""
+
+
+class Sent(msgspec.Struct, tag="sent", frozen=True, gc=False):
+    """A request went to a worker."""
+
+    number: int
+    """Names the request between two routers, for as long as it is open."""
+    worker: WorkerId
+    incarnation: Incarnation
+    prompt_tokens: int
+    held_tokens: int
+    """Prompt tokens that the worker was expected to have."""
+    streams: bool
+    certain: bool
+    """As `Ticket.certain`."""
+    prompts: tuple[bytes, ...]
+    """Token ids as little-endian uint32; empty where they could not be told."""
+    namespace: Namespace
+
+
+class FirstToken(msgspec.Struct, tag="first", frozen=True, gc=False):
+    """The first chunk of a streamed answer came."""
+
+    number: int
+
+
+class Done(msgspec.Struct, tag="done", frozen=True, gc=False):
+    """The answer ended, in whichever way."""
+
+    number: int
+
+
+class Anew(msgspec.Struct, tag="anew", frozen=True, gc=False):
+    """What was told before counts no longer: all that is open follows."""
+
+
+Deed: TypeAlias = Sent | FirstToken | Done | Anew
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
+_DECODER = msgspec.msgpack.Decoder(list[Deed])
+
+
+def encoded(deeds: list[Deed]) -> bytes:
+    return _ENCODER.encode(deeds)
+
+
+def decoded(payload: bytes) -> list[Deed]:
+    """Raises msgspec.MsgspecError."""
+    return _DECODER.decode(payload)

@@ -1,0 +1,68 @@
+"""What siblings get from this router: on its admin port, behind the token, for as long as they listen."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+
+from starlette.responses import Response
+
+from kvpool_router.asgi import CancelledWhenGone, ClientGone, Receive, Scope, Send
+from kvpool_router.siblings.deeds import BOOKINGS, Deed, Sent, encoded
+from kvpool_router.siblings.frames import FrameWriter
+from kvpool_router.siblings.outbox import Outbox
+
+BATCH_S = 0.003
+"""Deeds gather so long. Two routers that choose within this time and the way of a packet know nothing of each other."""
+HEARTBEAT_S = 1.0
+"""A stream that says nothing says so: without a word for several of these, the connection is dead."""
+BATCH_BYTES = 1 << 20
+
+
+async def told_bookings(outbox: Outbox) -> AsyncGenerator[bytes, None]:
+    """Frames of deeds: first what is open, then what happens. Ends when the router stops and nothing is open."""
+    writer = FrameWriter(BOOKINGS)
+    with outbox.listening() as listener:
+        while not (outbox.finishing and not outbox.open):
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await listener.news.wait()
+                await asyncio.sleep(BATCH_S)
+            except TimeoutError:
+                pass
+            for batch in _batches(listener.drawn()):
+                yield writer.frame(encoded(batch))
+
+
+def _batches(deeds: Iterable[Deed]) -> Iterator[list[Deed]]:
+    """In order; at least one, empty where there is nothing to tell."""
+    batch: list[Deed] = []
+    weight = 0
+    for deed in deeds:
+        own = sum(map(len, deed.prompts)) if isinstance(deed, Sent) else 0
+        if batch and weight + own > BATCH_BYTES:
+            yield batch
+            batch, weight = [], 0
+        batch.append(deed)
+        weight += own
+    yield batch
+
+
+class Streamed(Response):
+    """Sends what the generator yields, as fast as it is taken; closes it when it ends or the reader leaves."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._frames = frames
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._frames) as frames, CancelledWhenGone(receive):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                async for frame in frames:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        except ClientGone:
+            pass

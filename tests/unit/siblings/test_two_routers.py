@@ -1,0 +1,138 @@
+"""Whole routers in this process, each on its own ports, which know each other by the file of the pool's Pods."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+from event_publisher import EventPublisher
+from eventually import eventually
+from kvpool_api.wire import Decision, Decisions
+from router_world import TOKEN, RouterWorld, pod_of, router_pod, running_router
+from tiny_engine import TinyEngine, answers
+
+NAMES = ("qwen-router-0", "qwen-router-1")
+IDS = list(range(1, 65))
+
+
+@pytest.fixture
+def publishers():
+    publishers = [EventPublisher(), EventPublisher()]
+    yield publishers
+    for publisher in publishers:
+        publisher.close()
+
+
+class Pool:
+    """Two routers before two engines that answer once they are let."""
+
+    def __init__(self, routers, engines, publishers):
+        self.routers = routers
+        self.pods = [
+            pod_of(publisher, engine.port, f"qwen-{at}", uid=f"uid-{at}")
+            for at, (engine, publisher) in enumerate(zip(engines, publishers, strict=True))
+        ]
+
+    def tell(self):
+        routers = [router_pod(name, router) for name, router in zip(NAMES, self.routers, strict=False)]
+        self.routers[0].pods(*self.pods, *routers)
+
+    async def heard(self):
+        for router in self.routers:
+            state = await router.state()
+            if [each.heard for each in state.siblings] != [True] * (len(self.routers) - 1) or not state.ready:
+                return False
+        return True
+
+
+async def asked(router: RouterWorld, ids=IDS):
+    body = {"model": "tiny", "prompt": ids, "max_tokens": 1}
+    async with router.client.post(f"{router.front}/v1/completions", json=body) as answer:
+        return answer.status, await answer.read()
+
+
+async def decisions(router: RouterWorld) -> list[Decision]:
+    async with router.client.get(f"{router.admin}/decisions", headers={"X-Kvpool-Token": TOKEN}) as answer:
+        return Decisions.model_validate_json(await answer.read()).decisions
+
+
+async def booked(router: RouterWorld) -> int:
+    return sum(each.in_flight for each in (await router.state()).siblings)
+
+
+async def in_flight(router: RouterWorld) -> int:
+    return sum(each.in_flight for each in (await router.state()).workers)
+
+
+@pytest.fixture
+async def let_go():
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def pool(tmp_path, publishers, let_go):
+    answer = answers({"id": "x", "choices": []})
+
+    async def held(request: web.Request, body: bytes) -> web.StreamResponse:
+        await let_go.wait()
+        return await answer(request, body)
+
+    async with contextlib.AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(TinyEngine(held)) for _ in NAMES]
+        routers = [await stack.enter_async_context(running_router(tmp_path, name)) for name in NAMES]
+        pool = Pool(routers, engines, publishers)
+        pool.tell()
+        await eventually(pool.heard)
+        yield pool
+        let_go.set()
+
+
+async def test_what_one_sends_is_load_to_the_other_and_in_flight_only_where_it_was_sent(pool, let_go):
+    one, other = pool.routers
+    first = asyncio.create_task(asked(one, list(range(100, 164))))
+    await eventually(lambda: booked(other))
+    assert (await in_flight(one), await in_flight(other)) == (1, 0)
+    second = asyncio.create_task(asked(other, list(range(200, 264))))
+    await eventually(lambda: in_flight(other))
+    assert (await decisions(one))[0].pod != (await decisions(other))[0].pod
+    let_go.set()
+    assert (await first)[0] == (await second)[0] == 200
+    await eventually(lambda: nothing_booked(pool.routers))
+
+
+async def nothing_booked(routers):
+    return not any([await booked(router) for router in routers])
+
+
+async def test_a_prompt_that_one_has_sent_is_expected_where_it_went_by_the_other(pool, let_go):
+    one, other = pool.routers
+    let_go.set()
+    await asked(one)
+    sent = (await decisions(one))[0]
+    await asked(other)
+    chosen = (await decisions(other))[0]
+    assert (chosen.pod, chosen.predicted_cached_tokens) == (sent.pod, 48)
+
+
+async def test_what_a_sibling_that_dies_had_under_way_is_booked_no_more(pool, tmp_path, let_go):
+    other = pool.routers[1]
+    third = contextlib.AsyncExitStack()
+    dying = await third.enter_async_context(running_router(tmp_path, "qwen-router-2"))
+    pool.routers[0].pods(*pool.pods, router_pod(NAMES[1], other), router_pod("qwen-router-2", dying))
+
+    async def is_heard():
+        return any(each.heard and each.router == "qwen-router-2" for each in (await other.state()).siblings)
+
+    await eventually(is_heard)
+    asking = asyncio.create_task(asked(dying))
+    await eventually(lambda: booked(other))
+    await third.aclose()
+    await eventually(lambda: nothing_booked([other]))
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_bookings_are_given_to_nobody_without_the_token(pool):
+    one = pool.routers[0]
+    async with one.client.get(f"{one.admin}/siblings/bookings") as answer:
+        assert answer.status == 401
