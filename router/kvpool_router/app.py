@@ -25,6 +25,7 @@ from kvpool_router.deps import DoorDeps
 from kvpool_router.door import build_door
 from kvpool_router.engine_metrics import EngineMetrics
 from kvpool_router.engine_wiring import EngineWiring
+from kvpool_router.event_metrics import EventMetrics
 from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.front import build_front
@@ -140,6 +141,7 @@ async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIte
         monotonic=time.monotonic,
         wall_clock=time.time,
         rhythm=Rhythm(),
+        observer=EventMetrics(registry),
     )
     audit = Audit(cache, plane)
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry), audit)

@@ -104,6 +104,20 @@ class EventPublisher:
 
         self._do(begin)
 
+    def unbind(self) -> None:
+        """Closes the live socket, with all its connections; numbers and buffer go on."""
+        self._do(self._pub.close)
+
+    def bind(self, address: str) -> None:
+        """Opens it again."""
+
+        def open_again() -> None:
+            self._pub = self._context.socket(zmq.PUB)
+            self._pub.set(zmq.LINGER, 0)
+            self._pub.bind(address)
+
+        self._do(open_again)
+
     def close(self) -> None:
         """Idempotent. The addresses can be bound again at once."""
         self._ended.set()
@@ -129,7 +143,7 @@ class EventPublisher:
         self._context.term()
 
     def _publish(self, payload: bytes, lose: bool) -> None:
-        if not lose:
+        if not (lose or self._pub.closed):
             self._pub.send_multipart((self._topic, self.sequence.to_bytes(8, "big"), payload))
         self._buffer.append((self.sequence, payload))
         self.sequence += 1

@@ -1,7 +1,7 @@
 """An event plane on a map of its own, and what a router would say of one worker."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import zmq.asyncio
@@ -23,14 +23,29 @@ QUICK = Rhythm(
     first_retry_s=0.1,
     longest_retry_s=0.2,
     reconnect_s=0.05,
-    forget_s=0.5,
+    conceal_s=0.5,
 )
+
+
+@dataclass
+class Heard:
+    """Keeps what an observer of events is told."""
+
+    lags_s: list[float] = field(default_factory=list)
+    skips: list[str] = field(default_factory=list)
+
+    def applied(self, lag_s: float) -> None:
+        self.lags_s.append(lag_s)
+
+    def skipped(self, what: str) -> None:
+        self.skips.append(str(what))
 
 
 class EventWorld:
     """A plane, its map, and what a router would say of one worker."""
 
     def __init__(self, context: zmq.asyncio.Context, rhythm: Rhythm = QUICK) -> None:
+        self.heard = Heard()
         self.map = CacheMap(BLOCK_TOKENS, 60.0, None)
         self.plane = EventPlane(
             self.map,
@@ -38,6 +53,7 @@ class EventWorld:
             monotonic=time.monotonic,
             wall_clock=lambda: 1000.25,
             rhythm=rhythm,
+            observer=self.heard,
         )
 
     def follow(self, *workers: Worker) -> None:

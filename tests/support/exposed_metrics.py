@@ -10,6 +10,7 @@ from kvpool_api.wire import EventState, RouterState, Strategy, WindowFacts, Work
 from kvpool_operator.cluster.seam import POOL, Ref
 from kvpool_operator.runtime.metrics import OperatorMetrics
 from kvpool_operator.runtime.pulse import Pulse
+from kvpool_router.event_metrics import EventMetrics
 from kvpool_router.metrics import RequestMetrics, WorkerMetrics
 from kvpool_sim.metrics import EngineCollector
 from kvpool_sim.settings import parse
@@ -40,6 +41,7 @@ class Exposed:
 
 def of_router() -> list[Exposed]:
     registry = CollectorRegistry()
+    EventMetrics(registry)
     registry.register(WorkerMetrics(_state, RequestMetrics(registry), lambda: None))
     return _exposed(registry.collect())
 

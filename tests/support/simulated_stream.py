@@ -119,6 +119,7 @@ class CheckedMap:
         self.held: list[Frame] = []
         self.credited = True
         self.drops = 0
+        self.doubts = 0
 
     async def apply(self, frame: Frame, *, live: bool) -> None:
         process = frame.payload.split(b":")[0]
@@ -134,4 +135,8 @@ class CheckedMap:
 
     def drop(self) -> None:
         self.drops += 1
+        self.held.clear()
+
+    async def doubt(self) -> None:
+        self.doubts += 1
         self.held.clear()

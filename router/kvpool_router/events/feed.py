@@ -9,6 +9,11 @@ from kvpool_router.events.sequence import Frame
 class ReplayUnavailable(Exception):
     """No replay can be had now; the text says why, in words that fit after "its"."""
 
+    def __init__(self, why: str, *, unheard: bool = False) -> None:
+        super().__init__(why)
+        self.unheard = unheard
+        """The engine has not been reached, so it has nothing to answer later."""
+
 
 class Feed(Protocol):
     """One connection to one engine's publisher; used until the connection is lost."""
@@ -26,7 +31,7 @@ class Sink(Protocol):
     """The map as one worker's stream sees it."""
 
     async def apply(self, frame: Frame, *, live: bool) -> None:
-        """Decodes and applies one batch. Cancelled half way, the map is of no use until it is dropped."""
+        """Decodes and applies one batch. Cancelled half way, it applies the rest before it ends."""
         ...
 
     def suspend(self) -> None:
@@ -37,4 +42,8 @@ class Sink(Protocol):
 
     def drop(self) -> None:
         """Forgets every block of the worker."""
+        ...
+
+    async def doubt(self) -> None:
+        """Events were lost for good: no block known until now has credit before the engine confirms it."""
         ...

@@ -27,8 +27,8 @@ class Rhythm:
     longest_retry_s: float = 60.0
     reconnect_s: float = 1.0
     """Pause after a peer that closed the connection before it had shaken hands."""
-    forget_s: float = 10.0
-    """How long blocks are kept, without credit, while a lost connection does not come back."""
+    conceal_s: float = 10.0
+    """After a lost connection predictions too have no credit for so long; then those of later prompts have."""
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Follower:
         self._history_missed = False
         """The stream was entered at a live batch; the engine may still hold what was before."""
         self._torn = False
-        """A batch was cut off half way, and no event may be applied twice: the map counts copies of a block."""
+        """A batch failed half way, and no event may be applied twice: the map counts copies of a block."""
         self._replayed = 0
         self._retry_at = 0.0
         self._retry_s = rhythm.first_retry_s
@@ -75,6 +75,7 @@ class Follower:
         self.facts.caught_up = False
         self._recognised = self.marks.applied < 0
         self._retry_at = 0.0
+        self._retry_s = self._rhythm.first_retry_s
         await self._catch_up(feed)
         self.facts.caught_up = True
         while True:
@@ -83,6 +84,16 @@ class Follower:
     def forget(self) -> None:
         """Drops the map of this worker; the stream begins again."""
         self._sink.drop()
+        self._begin_anew()
+
+    async def _doubt(self) -> None:
+        """Batches are missing for good: the stream begins again at the next one, and the map doubts what it knew."""
+        knew = self.marks.applied >= 0
+        self._begin_anew()
+        if knew:
+            await self._sink.doubt()
+
+    def _begin_anew(self) -> None:
         self.marks.forget()
         self._recognised = True
         self._history_missed = False
@@ -126,14 +137,24 @@ class Follower:
         if verdict is Verdict.SKIP:
             await asyncio.sleep(0)
             return
-        if verdict is not Verdict.APPLY:
+        if verdict is Verdict.GAP:
+            await self._doubt()
+            self._history_missed = True
+        elif verdict is Verdict.RESTART:
             self.forget()
             self._history_missed = True
         await self._apply(frame, live=True)
 
     async def _apply(self, frame: Frame, *, live: bool) -> None:
         self._torn = True
-        await self._sink.apply(frame, live=live)
+        try:
+            await self._sink.apply(frame, live=live)
+        except asyncio.CancelledError:
+            self._applied(frame)
+            raise
+        self._applied(frame)
+
+    def _applied(self, frame: Frame) -> None:
         self._torn = False
         self.marks.advance(frame)
 
@@ -150,7 +171,7 @@ class Follower:
         try:
             await self._ask_until_settled(feed, fresh=self._history_missed)
         except ReplayUnavailable as trouble:
-            self._postpone(str(trouble))
+            await self._postpone(trouble)
         else:
             self.facts.replay_trouble = None
             self._history_missed = False
@@ -158,12 +179,15 @@ class Follower:
         self.facts.replaying = False
         self._sink.resume()
 
-    def _postpone(self, trouble: str) -> None:
-        self.facts.replay_trouble = trouble
+    async def _postpone(self, trouble: ReplayUnavailable) -> None:
+        """An engine that does not answer may do so later, to nobody; one that is not reached has nothing to answer."""
+        self.facts.replay_trouble = str(trouble)
         self._retry_at = self._clock() + self._retry_s
-        self._retry_s = min(2 * self._retry_s, self._rhythm.longest_retry_s)
+        if not trouble.unheard:
+            self._retry_s = min(2 * self._retry_s, self._rhythm.longest_retry_s)
         if not self._recognised:
-            self.forget()
+            await self._doubt()
+            self._history_missed = True
 
     async def _ask_until_settled(self, feed: Feed, *, fresh: bool) -> None:
         """Asks again where an answer was cut or had a hole (the engine's socket drops what it cannot send).
@@ -196,16 +220,23 @@ class Follower:
         async with aclosing(feed.replay(0 if fresh else answer.asked_from)) as frames:
             async for frame in frames:
                 if fresh:
-                    self.forget()
+                    await self._replace(frame)
                     fresh = False
                 verdict = answer.batch(frame)
-                if verdict is Verdict.GAP and accept_holes:
-                    self.forget()
+                if verdict is Verdict.LOST or (verdict is Verdict.GAP and accept_holes):
+                    await self._doubt()
                     verdict = Verdict.APPLY
                 if verdict in (Verdict.GAP, Verdict.RESTART):
                     return verdict
                 await self._take(frame, verdict)
         return Verdict.SKIP if self._recognised else answer.end()
+
+    async def _replace(self, first: Frame) -> None:
+        """A history that begins with `first` takes the place of what is known of another one."""
+        if first.sequence == 0:
+            self.forget()
+        else:
+            await self._doubt()
 
     async def _take(self, frame: Frame, verdict: Verdict) -> None:
         """Credit waits for the end of a history that is read from its start, and comes back with a recognised batch."""

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from kvpool_router.events.standing import Lack
+
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
     """A map that comes with its mark goes on by replay from `applied` inclusive, wherever it was made.
@@ -19,8 +21,6 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
     """Of that batch, as `sequence.digest` makes it."""
     stored_blocks: int
-    """Stored since `first`."""
-    unreadable: int
-    """Events skipped since `first`."""
+    lack: Lack
     cleared: bool
-    """The engine has emptied its cache since `first`."""
+    """These as in `Tally`."""

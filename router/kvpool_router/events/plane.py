@@ -10,6 +10,7 @@ from kvpool_api.wire import EventState
 
 from kvpool_router.engine_metrics import Reading
 from kvpool_router.events.follower import Rhythm
+from kvpool_router.events.map_sink import Observer
 from kvpool_router.events.marks import Mark
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.standing import Evidence, judge
@@ -50,9 +51,10 @@ class EventPlane:
         monotonic: Callable[[], float],
         wall_clock: Callable[[], float],
         rhythm: Rhythm,
+        observer: Observer,
     ) -> None:
         self._map = cache_map
-        self._around = Surroundings(cache_map, context, Pace(), monotonic, wall_clock, rhythm)
+        self._around = Surroundings(cache_map, context, Pace(), monotonic, wall_clock, rhythm, observer)
         self._streams: dict[WorkerId, WorkerStream] = {}
         self._readings: dict[WorkerId, Reading] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -90,6 +92,8 @@ class EventPlane:
     def read(self, worker: WorkerId, reading: Reading) -> None:
         """The engine's own account of block size and capacity."""
         self._readings[worker] = reading
+        if reading.cache_tokens is not None and (stream := self._streams.get(worker)) is not None:
+            stream.sink.turned_over(reading.cache_tokens)
 
     def wired(self, worker: WorkerId, source: Source) -> None:
         """The engine's own account of where it publishes."""
@@ -172,7 +176,7 @@ class EventPlane:
             replay_trouble=follower.facts.replay_trouble,
             first=follower.marks.first,
             applied=follower.marks.applied,
-            unreadable=tally.unreadable,
+            lack=tally.lack,
             cleared=tally.cleared,
             turned_over=tally.stored_blocks * self._map.block_tokens(stream.worker.id),
             cache_tokens=reading.cache_tokens,

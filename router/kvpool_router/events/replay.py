@@ -15,6 +15,17 @@ ANSWER_FRAMES_KEPT = 16_384
 LARGEST_MESSAGE_BYTES = 64 * 2**20
 
 
+_OPTIONS = {
+    zmq.LINGER: 0,
+    zmq.RCVHWM: ANSWER_FRAMES_KEPT,
+    zmq.MAXMSGSIZE: LARGEST_MESSAGE_BYTES,
+    zmq.RECONNECT_IVL: 100,
+    zmq.CONNECT_TIMEOUT: 1500,
+    # A question that nobody could take must not wait for an engine that comes back after we have gone.
+    zmq.IMMEDIATE: 1,
+}
+
+
 def frame_of(parts: Sequence[bytes]) -> Frame | None:
     """The batch in one message, live or replayed: sequence and payload are its last two parts in every release.
 
@@ -31,16 +42,16 @@ async def replayed(
     """Batches from sequence `first` on, in the engine's order, up to its end mark.
 
     A socket of its own for each question, so that what is left of an unfinished answer cannot be taken for the next.
-    Raises ReplayUnavailable after `silence_s` seconds without a message.
+    Raises ReplayUnavailable after `silence_s` seconds without a connection, or without a message.
     """
     socket = context.socket(zmq.DEALER)
-    socket.set(zmq.LINGER, 0)
-    socket.set(zmq.RCVHWM, ANSWER_FRAMES_KEPT)
-    socket.set(zmq.MAXMSGSIZE, LARGEST_MESSAGE_BYTES)
+    for option, value in _OPTIONS.items():
+        socket.set(option, value)
+    socket.set(zmq.SNDTIMEO, round(silence_s * 1000))
     socket.set(zmq.RCVTIMEO, round(silence_s * 1000))
     try:
         socket.connect(address)
-        await socket.send_multipart([b"", first.to_bytes(SEQUENCE_BYTES, "big")])
+        await _ask(socket, address, first)
         while (frame := frame_of(await socket.recv_multipart())) is None or frame.sequence != END_OF_REPLAY:
             if frame is not None:
                 yield frame
@@ -50,3 +61,10 @@ async def replayed(
         raise ReplayUnavailable(f"replay port {address} cannot be asked: {error}") from error
     finally:
         socket.close()
+
+
+async def _ask(socket: zmq.asyncio.Socket, address: str, first: int) -> None:
+    try:
+        await socket.send_multipart([b"", first.to_bytes(SEQUENCE_BYTES, "big")])
+    except zmq.Again as nobody:
+        raise ReplayUnavailable(f"replay port {address} cannot be reached", unheard=True) from nobody

@@ -29,6 +29,8 @@ class Verdict(Enum):
     """It is applied already."""
     GAP = auto()
     """Batches before it are missing: ask for them."""
+    LOST = auto()
+    """Batches before it are missing, and the engine no longer has them."""
     RESTART = auto()
     """It is not of the stream whose batches are applied: forget them and begin again."""
 
@@ -111,9 +113,10 @@ class Watermarks:
 class Answer:
     """Judges one replay answer, batch by batch.
 
-    It is asked from the last applied batch on, inclusive: if the first batch that comes is not that very batch, the
-    engine is another process or its buffer has turned over, and either way the map cannot be trusted. With nothing
-    applied it is asked from 0, and begins wherever the engine's buffer still begins.
+    It is asked from the last applied batch on, inclusive. If the first batch that comes has that number but is another,
+    or if none comes, the engine is another process. If it has a higher number, the engine's buffer has turned over
+    since, in the same process or in another one. With nothing applied the answer is asked from 0, and begins wherever
+    the engine's buffer still begins.
     """
 
     __slots__ = ("_marks", "_recognised", "asked_from")
@@ -130,6 +133,8 @@ class Answer:
         self._recognised = True
         if self._marks.applied < 0:
             return Verdict.APPLY
+        if frame.sequence > self._marks.applied:
+            return Verdict.LOST
         same = frame.sequence == self._marks.applied and not self._marks.contradicts(frame)
         return Verdict.SKIP if same else Verdict.RESTART
 

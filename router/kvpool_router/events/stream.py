@@ -9,7 +9,7 @@ import zmq
 import zmq.asyncio
 
 from kvpool_router.events.follower import Follower, Rhythm
-from kvpool_router.events.map_sink import MapSink, Tally
+from kvpool_router.events.map_sink import MapSink, Observer, Tally
 from kvpool_router.events.marks import Mark
 from kvpool_router.events.pace import Pace
 from kvpool_router.events.subscriber import Subscription
@@ -34,18 +34,20 @@ class Surroundings:
     monotonic: Callable[[], float]
     wall_clock: Callable[[], float]
     rhythm: Rhythm
+    observer: Observer
 
 
 class WorkerStream:
     """Connects, follows until the connection is lost, takes the worker's credit away, connects again.
 
-    After the rhythm's `forget_s` without a connection the blocks are dropped and credit is given back: by then
-    predictions are worth more than a map that nobody can confirm.
+    After the rhythm's `conceal_s` without a connection predictions are worth more than a map that nobody can confirm,
+    so credit is given back to them alone. The map is kept: the engine may turn out to be the same process, and by then
+    it holds blocks that are older than what its buffer tells of.
     """
 
     def __init__(self, worker: Worker, around: Surroundings) -> None:
         self.worker = worker
-        self.sink = MapSink(worker.id, around.cache_map, around.pace, around.wall_clock)
+        self.sink = MapSink(worker.id, around.cache_map, around.pace, around.wall_clock, around.observer)
         self.follower = Follower(self.sink, around.monotonic, around.rhythm)
         self.trouble: str | None = f"No connection to {worker.events} yet."
         """Why there is no connection; None while there is one."""
@@ -55,7 +57,7 @@ class WorkerStream:
         """As the engine tells it; None before."""
         self._topic: bytes | None = None
         self._around = around
-        self._forgetting: asyncio.TimerHandle | None = None
+        self._concealing: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -76,9 +78,9 @@ class WorkerStream:
         """Goes on from a map that was made elsewhere; before `begin`. False if that is another process's map."""
         if (mark.pod_uid, mark.restart_count) != self.worker.incarnation or self.worker.events is None:
             return False
-        self.sink.tally = Tally(mark.stored_blocks, mark.unreadable, mark.cleared)
+        self.sink.tally = Tally(mark.stored_blocks, mark.lack, mark.cleared)
         self.follower.adopt(mark.first, mark.applied, mark.digest)
-        self._wait_to_forget()
+        self._wait_to_conceal()
         return True
 
     def mark(self) -> Mark | None:
@@ -93,7 +95,7 @@ class WorkerStream:
             marks.applied,
             digest,
             tally.stored_blocks,
-            tally.unreadable,
+            tally.lack,
             tally.cleared,
         )
 
@@ -156,8 +158,8 @@ class WorkerStream:
                 self._lost(f"The connection to {address} was lost; trying again.")
 
     def _hindered(self, trouble: str) -> None:
-        """A loss is told until its blocks are forgotten."""
-        if self._forgetting is None:
+        """A loss is told until predictions count again."""
+        if self._concealing is None:
             self.trouble = trouble
 
     def _connected(self) -> None:
@@ -173,17 +175,16 @@ class WorkerStream:
         self.follower.facts.caught_up = False
         self.trouble = trouble
         self._keep()
-        self._wait_to_forget()
+        self._wait_to_conceal()
 
-    def _wait_to_forget(self) -> None:
-        self._forgetting = asyncio.get_running_loop().call_later(self._around.rhythm.forget_s, self._forget)
+    def _wait_to_conceal(self) -> None:
+        self._concealing = asyncio.get_running_loop().call_later(self._around.rhythm.conceal_s, self._conceal)
 
     def _keep(self) -> None:
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
+        if self._concealing is not None:
+            self._concealing.cancel()
+            self._concealing = None
 
-    def _forget(self) -> None:
-        self._forgetting = None
-        self.follower.forget()
-        self.sink.resume()
+    def _conceal(self) -> None:
+        self._concealing = None
+        self.sink.conceal()

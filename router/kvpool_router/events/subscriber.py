@@ -18,19 +18,22 @@ LIVE_FRAMES_KEPT = 16_384
 SEQUENCE_AND_PAYLOAD = 2
 """Parts of a message without a topic."""
 LONGEST_HANDSHAKE_MS = 5000
-"""Without news for so long libzmq has given up: while it tries, something happens at least every 3 s."""
+"""Without news for so long libzmq has given up: while it tries, something happens at least every 2 s."""
 
 _OPTIONS = {
     zmq.LINGER: 0,
     zmq.RCVHWM: LIVE_FRAMES_KEPT,
     zmq.MAXMSGSIZE: LARGEST_MESSAGE_BYTES,
     zmq.RECONNECT_IVL: 100,
-    zmq.RECONNECT_IVL_MAX: 1000,
-    zmq.CONNECT_TIMEOUT: 3000,
-    zmq.HANDSHAKE_IVL: 3000,
-    # A cable that is cut or a process that is stopped closes no connection: silence must.
+    zmq.RECONNECT_IVL_MAX: 500,
+    # Where packets are dropped, a kernel tries again after 1, 3, 7 s and so on: each new attempt begins with 1 s again.
+    zmq.CONNECT_TIMEOUT: 1500,
+    zmq.HANDSHAKE_IVL: 2000,
+    # A cable that is cut or a process that is stopped closes no connection: silence must, at both ends, or the engine
+    # keeps up to its own mark of messages for a router that is gone.
     zmq.HEARTBEAT_IVL: 1000,
     zmq.HEARTBEAT_TIMEOUT: 3000,
+    zmq.HEARTBEAT_TTL: 10_000,
 }
 _MONITORED = zmq.Event.CONNECTED | zmq.Event.CONNECT_RETRIED | zmq.Event.DISCONNECTED | zmq.Event.HANDSHAKE_SUCCEEDED
 

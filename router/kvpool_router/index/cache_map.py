@@ -123,6 +123,10 @@ class CacheMap:
         """No credit, cached or predicted, until `resume`: its events may be missing. Nothing is forgotten."""
         self._of(worker).suspend(worker)
 
+    def conceal(self, worker: WorkerId) -> None:
+        """No credit by events until `resume`, but by predictions, those made before excepted."""
+        self._of(worker).conceal(worker)
+
     def resume(self, worker: WorkerId) -> None:
         self._of(worker).resume(worker)
 

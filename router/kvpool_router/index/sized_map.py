@@ -47,9 +47,10 @@ class SizedMap:
         self._distrusted = distrusted
         self._suspended = 0
         """Sets of first seats, as `_everyone`."""
+        self._concealed = 0
         self._everyone = 0
         self._trusted = 0
-        """Those whose events and predictions count now."""
+        """Those whose events count now."""
         self._below = 0
         """Those that have had blocks below the GPU."""
         self._eligible = 0
@@ -89,7 +90,7 @@ class SizedMap:
         for worker, tokens, namespace, now in self._unbooked:
             seat = self._seat(worker)
             self._history.add(seat + _KNOWN, tokens, namespace)
-            if not self._is_held(seat, tokens, namespace):
+            if self._concealed >> seat & 1 or not self._is_held(seat, tokens, namespace):
                 self._predictions.add(seat + _EXPECTED, tokens, namespace, now)
         self._unbooked.clear()
 
@@ -149,8 +150,17 @@ class SizedMap:
         self._suspended |= 1 << seat
         self.weigh()
 
+    def conceal(self, worker: WorkerId) -> None:
+        seat = self._seat(worker)
+        self._predictions.forget(seat + _EXPECTED)
+        self._suspended &= ~(1 << seat)
+        self._concealed |= 1 << seat
+        self.weigh()
+
     def resume(self, worker: WorkerId) -> None:
-        self._suspended &= ~(1 << self._seat(worker))
+        seat = self._seat(worker)
+        self._suspended &= ~(1 << seat)
+        self._concealed &= ~(1 << seat)
         self.weigh()
 
     def drop(self, worker: WorkerId) -> None:
@@ -165,6 +175,7 @@ class SizedMap:
         self._groups.pop(seat, None)
         self._hybrid.discard(seat)
         self._suspended &= ~(1 << seat)
+        self._concealed &= ~(1 << seat)
         self._seats.release(worker)
         self.weigh()
 
@@ -190,11 +201,12 @@ class SizedMap:
         return seat
 
     def weigh(self) -> None:
-        """To be called where other workers than before are here, suspended or distrusted."""
+        """To be called where other workers than before are here, suspended, concealed or distrusted."""
         self._everyone = self._seats.everyone()
         distrusted = sum(1 << seat for worker in self._distrusted if (seat := self._seats.first(worker)) is not None)
-        self._trusted = trusted = self._everyone & ~self._suspended & ~distrusted
-        self._eligible = trusted << _HELD | trusted << _EXPECTED | self._everyone << _KNOWN
+        expecting = self._everyone & ~self._suspended & ~distrusted
+        self._trusted = expecting & ~self._concealed
+        self._eligible = self._trusted << _HELD | expecting << _EXPECTED | self._everyone << _KNOWN
 
     def _forget(self, seat: int, tier: Tier) -> None:
         self._tree.forget(seat + LAYER_OF[tier])

@@ -13,6 +13,7 @@ from kvpool_api.wire import EventState
 from kvpool_router.engine_metrics import Reading
 from kvpool_router.events.map_sink import SLICE_BLOCKS
 from kvpool_router.events.wiring import SILENT, Source
+from stoppable_relay import StoppableRelay
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ def publisher() -> Iterator[EventPublisher]:
     publisher = EventPublisher()
     yield publisher
     publisher.close()
+
+
+@pytest.fixture
+def relay(publisher) -> Iterator[StoppableRelay]:
+    with StoppableRelay(publisher.events, publisher.replay) as relay:
+        yield relay
 
 
 @contextmanager
@@ -172,7 +179,7 @@ async def test_a_buffer_that_has_turned_over_is_degraded_until_the_cache_has(wor
         world.follow(engine(publisher))
         await eventually(lambda: world.synced)
         assert (world.cached(2), world.cached(3), world.state) == (0, 16, EventState.DEGRADED)
-        assert "begins at batch 3" in world.reason
+        assert "engine's buffer begins" in world.reason
         world.plane.read(ENGINE, Reading(cache_tokens=4 * BLOCK_TOKENS, block_tokens=BLOCK_TOKENS))
         publisher.publish([stored(8)], [stored(9)])
         await eventually(lambda: world.state is EventState.EXACT)
@@ -278,13 +285,81 @@ async def test_predictions_count_again_once_a_lost_connection_stays_lost(world, 
     publisher.publish([stored(0)])
     world.follow(engine(publisher))
     await eventually(lambda: world.cached(0))
+    world.map.sent(ENGINE, tokens_of(3), TEXT, now=0.0)
     publisher.close()
     await eventually(lambda: not world.cached(0))
     world.map.sent(ENGINE, tokens_of(4), TEXT, now=0.0)
     assert world.predicted(4) == 0
-    await eventually(lambda: world.map.blocks(ENGINE) == 0)
-    world.map.sent(ENGINE, tokens_of(4), TEXT, now=0.0)
-    assert world.predicted(4) == 16
+
+    def later() -> int:
+        world.map.sent(ENGINE, tokens_of(5), TEXT, now=0.0)
+        world.map.sent(ENGINE, tokens_of(0), TEXT, now=0.0)
+        return world.predicted(5)
+
+    await eventually(later)
+    assert (world.cached(0), world.predicted(0)) == (0, 16), "a prompt that was held before is expected like any other"
+    assert (world.predicted(3), world.predicted(4)) == (0, 0), "nobody knows what became of them"
+
+
+async def test_a_map_outlives_an_outage_that_is_longer_than_the_engines_buffer_is(world):
+    """The first blocks of a long life are in no buffer any more; the engine holds them all the same."""
+    small = EventPublisher(buffer_batches=2)
+    try:
+        world.follow(engine(small))
+        await eventually(lambda: world.synced)
+        for block in range(4):
+            small.publish([stored(block)])
+            await eventually(lambda block=block: world.cached(block))
+        address = small.events
+        small.unbind()
+        await eventually(lambda: not world.cached(0))
+        world.map.sent(ENGINE, tokens_of(9), TEXT, now=0.0)
+        small.publish([stored(4)])
+        await eventually(lambda: world.predicted(8) or world.map.sent(ENGINE, tokens_of(8), TEXT, now=0.0))
+        small.bind(address)
+        await eventually(lambda: world.state is EventState.EXACT)
+        assert [world.cached(block) for block in range(5)] == [16] * 5
+    finally:
+        small.close()
+
+
+async def test_after_an_outage_that_the_buffer_does_not_reach_over_only_what_is_confirmed_counts(world):
+    small = EventPublisher(buffer_batches=2)
+    try:
+        small.publish([stored(0, blocks=2), stored(1)])
+        world.follow(engine(small))
+        await eventually(lambda: world.cached(0, blocks=2))
+        address = small.events
+        small.unbind()
+        await eventually(lambda: not world.cached(1))
+        small.publish([removed(1)], [stored(5)], [stored(6)], [stored(7)])
+        small.bind(address)
+        await eventually(lambda: world.cached(7))
+        assert (world.state, world.cached(0), world.cached(1), world.cached(5)) == (EventState.DEGRADED, 0, 0, 0)
+        assert "lost for good" in world.reason
+        after = {"block_hashes": [77], "parent_block_hash": 2, "token_ids": [1] * BLOCK_TOKENS}
+        small.publish([stored(0) | after])
+        await eventually(lambda: world.cached(0, blocks=2) == 32)
+        assert world.cached(1) == 0
+        world.plane.read(ENGINE, Reading(cache_tokens=4 * BLOCK_TOKENS, block_tokens=BLOCK_TOKENS))
+        small.publish([stored(8), stored(9)])
+        await eventually(lambda: world.state is EventState.EXACT)
+    finally:
+        small.close()
+
+
+async def test_a_stopped_publisher_loses_its_credit_though_no_connection_closes(world, relay, publisher):
+    """As where packets are dropped or a process is stopped: nothing closes, nothing comes."""
+    publisher.publish([stored(0)])
+    world.follow(engine(publisher, events=relay.events, replay=relay.replay))
+    await eventually(lambda: world.cached(0))
+    relay.stop()
+    assert await eventually(lambda: not world.cached(0)) < 6.0
+    await eventually(lambda: world.state is EventState.APPROXIMATE)
+    publisher.publish([stored(1)])
+    relay.go_on()
+    assert await eventually(lambda: world.state is EventState.EXACT) < 5.0
+    assert (world.cached(0), world.cached(1)) == (16, 16)
 
 
 async def test_an_address_that_is_none_shows_as_its_reason(world, publisher):
@@ -303,7 +378,8 @@ async def test_malformed_payloads_are_counted_and_the_stream_goes_on(world, publ
     await eventually(lambda: world.cached(2))
     assert world.cached(1) == 16
     assert (world.state, world.plane.standing(ENGINE).gaps) == (EventState.DEGRADED, 0)
-    assert "2 events could not be read" in world.reason
+    assert "could not be read at all" in world.reason
+    assert world.heard.skips == ["illegible", "unknown", "message"]
     await eventually(lambda: world.plane.standing(ENGINE).skipped_events == 3)
 
 

@@ -70,9 +70,13 @@ def test_an_answer_that_begins_with_the_last_applied_batch_goes_on_from_there():
     assert [answer.batch(frame(4)), answer.batch(frame(5)), answer.end()] == [Verdict.SKIP, Verdict.APPLY, Verdict.SKIP]
 
 
-@pytest.mark.parametrize("first", [frame(4, "other"), frame(7), frame(2)])
-def test_an_answer_that_begins_with_any_other_batch_is_a_restart(first):
+@pytest.mark.parametrize("first", [frame(4, "other"), frame(2)])
+def test_an_answer_that_begins_with_another_batch_of_that_number_or_before_is_a_restart(first):
     assert Answer(applied_up_to(4)).batch(first) is Verdict.RESTART
+
+
+def test_an_answer_that_begins_later_says_that_what_is_between_is_lost():
+    assert Answer(applied_up_to(4)).batch(frame(5)) is Verdict.LOST
 
 
 def test_an_empty_answer_is_a_restart_only_if_something_was_applied():

@@ -8,6 +8,7 @@ from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import FAILURES_TO_OPEN, Breaker
 from kvpool_router.calibration import Calibration
 from kvpool_router.engine_metrics import EngineMetrics, Reading
+from kvpool_router.event_metrics import EventMetrics
 from kvpool_router.events.follower import Rhythm
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.index.cache_map import CacheMap
@@ -29,7 +30,14 @@ class World:
 
     def __init__(self, context: zmq.asyncio.Context, session: aiohttp.ClientSession) -> None:
         cache = CacheMap(16, 60.0, None)
-        plane = EventPlane(cache, context, monotonic=time.monotonic, wall_clock=time.time, rhythm=Rhythm())
+        plane = EventPlane(
+            cache,
+            context,
+            monotonic=time.monotonic,
+            wall_clock=time.time,
+            rhythm=Rhythm(),
+            observer=EventMetrics(CollectorRegistry()),
+        )
         requests = RequestMetrics(CollectorRegistry())
         audit = Audit(cache, plane)
         self.pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), requests, audit)
