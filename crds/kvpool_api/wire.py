@@ -98,6 +98,15 @@ class WorkerAudit(ApiModel):
     """Whether the engine reports cached tokens; null while that is not known."""
 
 
+class TokenParity(StrEnum):
+    """Whether an engine makes the same token ids of a prompt as the router."""
+
+    AGREES = "Agrees"
+    DIFFERS = "Differs"
+    """Its blocks cannot be known by the router's ids: it is chosen by load, or all texts are tokenized by engines."""
+    UNKNOWN = "Unknown"
+
+
 class WorkerState(ApiModel):
     """One worker, as one router sees it."""
 
@@ -126,6 +135,9 @@ class WorkerState(ApiModel):
     waiting: int | None
     kv_usage_percent: float | None
     circuit_open: bool = False
+    tokens: TokenParity = TokenParity.UNKNOWN
+    tokens_reason: str = ""
+    """One sentence: why."""
     audit: WorkerAudit | None = None
 
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -48,9 +48,11 @@ from kvpool_router.siblings.ledger import Ledger
 from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.state import StateReport
 from kvpool_router.tasks import stop
+from kvpool_router.tokens.canary import Canary
 from kvpool_router.tokens.choose import choose_tokenizer, pauses_s
 from kvpool_router.tokens.engine_ids import EngineIds
 from kvpool_router.tokens.engine_impl import EngineTokenizer
+from kvpool_router.tokens.faithful import FaithfulTokenizer
 from kvpool_router.tokens.hub import model_hub
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Roster, Worker
@@ -89,11 +91,12 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
         session = await stack.enter_async_context(_session())
         parts = await stack.enter_async_context(_parts(settings, session))
         engines = partial(EngineTokenizer, EngineIds(session), parts.ready_url)
-        tokenizer = LoadingTokenizer(engines("the model's own is being loaded"))
+        loading = LoadingTokenizer(engines("the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, engines, model_hub(), pauses_s(random.SystemRandom()))
-        await stack.enter_async_context(_running(tokenizer.follow(chosen)))
+        await stack.enter_async_context(_running(loading.follow(_tried_on(parts.canary, chosen))))
         following = await stack.enter_async_context(_running(_follow(settings.membership, parts)))
-        yield _router(settings, parts, tokenizer, following)
+        tokenizer = FaithfulTokenizer(loading, parts.canary, engines)
+        yield _router(settings, parts, tokenizer, lambda: loading.settled, following)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -114,6 +117,7 @@ class _Parts:
     pool: Pool
     metrics: EngineMetrics
     wiring: EngineWiring
+    canary: Canary
     registry: CollectorRegistry
     decisions: DecisionLog
     engines: Engines
@@ -147,15 +151,15 @@ async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIte
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry), audit)
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
-    wiring = EngineWiring(session, plane.wired)
+    wiring, canary = EngineWiring(session, plane.wired), Canary(EngineIds(session))
     ledger = partial(Ledger, pool.load, cache, pool.roster.process_of)
     siblings = Siblings(settings.router, Ask(session, settings.admin_token), ledger, time.monotonic)
     decisions = DecisionLog(config.strategy, config.kept_decisions)
     try:
-        yield _Parts(pool, metrics, wiring, registry, decisions, engines, Outbox(), siblings)
+        yield _Parts(pool, metrics, wiring, canary, registry, decisions, engines, Outbox(), siblings)
     finally:
         await siblings.close()
-        await asyncio.gather(metrics.close(), wiring.close())
+        await asyncio.gather(metrics.close(), wiring.close(), canary.close())
         await plane.close()
         engines.close()
         context.destroy(linger=0)
@@ -164,14 +168,15 @@ async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIte
 def _router(
     settings: Settings,
     parts: _Parts,
-    tokenizer: LoadingTokenizer,
+    tokenizer: Tokenizer,
+    tokenizer_settled: Callable[[], bool],
     following: asyncio.Task[None],
 ) -> Router:
     pool = parts.pool
     readiness = Readiness(
         pool.roster,
         parts.synced,
-        lambda: tokenizer.settled,
+        tokenizer_settled,
         lambda: settings.membership.trouble,
         time.monotonic,
         settings.config.sync_timeout_s,
@@ -186,6 +191,7 @@ def _router(
         parts.engines.liveness,
         parts.siblings,
         time.monotonic,
+        parts.canary,
     )
     parts.registry.register(WorkerMetrics(report.state, pool.requests, lambda: settings.membership.trouble))
     door = build_door(_door_deps(settings.config, parts, tokenizer))
@@ -220,6 +226,7 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
         engines=parts.engines,
         decisions=parts.decisions,
         observer=pool.requests,
+        misread=lambda: parts.canary.misread,
         clock=time.monotonic,
         wall_clock=time.time,
     )
@@ -230,6 +237,13 @@ async def _follow(membership: Membership, parts: _Parts) -> None:
         parts.pool.take(workers, parts.metrics)
         parts.wiring.follow(workers)
         parts.siblings.follow(routers)
+        parts.canary.follow(workers)
+
+
+async def _tried_on(canary: Canary, chosen: AsyncIterator[Tokenizer]) -> AsyncIterator[Tokenizer]:
+    async for tokenizer in chosen:
+        canary.use(tokenizer)
+        yield tokenizer
 
 
 def _registry() -> CollectorRegistry:

@@ -1,7 +1,7 @@
 """What the door works with; nothing of it is made there."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from kvpool_router.audit.auditor import Audit
@@ -13,7 +13,7 @@ from kvpool_router.proxy import Engines
 from kvpool_router.score.protocol import Strategy
 from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.tokens.protocol import Tokenizer
-from kvpool_router.workers import Roster
+from kvpool_router.workers import Roster, WorkerId
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class DoorDeps:
     engines: Engines
     decisions: DecisionLog
     observer: Observer
+    misread: Callable[[], Collection[WorkerId]] = tuple
+    """Workers that make other token ids of a prompt than this router: what it holds of them says nothing."""
     clock: Callable[[], float] = time.monotonic
     """Seconds that only grow; the one clock of cache map, load and breaker."""
     wall_clock: Callable[[], float] = time.time

@@ -10,7 +10,7 @@ from kvpool_router.decisions import CLIENT_GONE, IN_FLIGHT, OK, Record
 from kvpool_router.deps import DoorDeps
 from kvpool_router.load import Ticket
 from kvpool_router.owners import ResponseOwners
-from kvpool_router.pick import eligible, holdings, views
+from kvpool_router.pick import eligible, holdings, known_of, views
 from kvpool_router.proxy import Answer, EngineFailed, Outgoing, begin, outgoing, rank_header, target_of
 from kvpool_router.requests.body import read_body
 from kvpool_router.requests.paths import RESPONSES, Endpoint
@@ -135,7 +135,7 @@ class Generation:
         pool = self._pool(job, now)
         namespace = job.request.namespace
         matches = [deps.cache.match(ids, namespace, now) for ids in job.tokens if job.request.reads_cache]
-        held = holdings(matches)
+        held = known_of(holdings(matches), deps.misread())
         seen = views(pool, deps.load, held, now)
         choice = deps.strategy(RequestView(job.prompt_tokens), seen, now)
         worker, view = pool[choice.position], seen[choice.position]

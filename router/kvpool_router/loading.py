@@ -21,6 +21,10 @@ class LoadingTokenizer:
     def description(self) -> str:
         return self._current.description
 
+    @property
+    def reads_itself(self) -> bool:
+        return self._current.reads_itself
+
     async def encode(self, prompt: Prompt) -> TokenIds:
         """See `Tokenizer.encode`."""
         return await self._current.encode(prompt)

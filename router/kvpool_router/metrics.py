@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from kvpool_api.wire import EventState, MapTrust, RouterState, UntokenizedCause, WorkerState
+from kvpool_api.wire import EventState, MapTrust, RouterState, TokenParity, UntokenizedCause, WorkerState
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -134,6 +134,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[WorkerState], float | None]], ...] = (
     ),
     ("ready", "1 if the containers of the worker's pod are ready.", lambda w: w.ready),
     ("draining", "1 if the worker is sent nothing new.", lambda w: w.draining),
+    (
+        "tokens_agree",
+        "1 if the worker makes the same token ids of a prompt as this router, 0 if others; absent while unknown.",
+        lambda w: None if w.tokens is TokenParity.UNKNOWN else w.tokens is TokenParity.AGREES,
+    ),
     ("circuit_open", "1 if the worker is left alone after repeated failures.", lambda w: w.circuit_open),
     ("in_flight_requests", "Requests of this router at the worker.", lambda w: w.in_flight),
     (

@@ -71,6 +71,11 @@ def holdings(matches: Sequence[Mapping[WorkerId, HeldTokens]]) -> Mapping[Worker
     return found
 
 
+def known_of(held: Mapping[WorkerId, HeldTokens], misread: Collection[WorkerId]) -> Mapping[WorkerId, HeldTokens]:
+    """Without what is said of workers that read prompts otherwise than this router."""
+    return {worker: each for worker, each in held.items() if worker not in misread} if misread else held
+
+
 def views(pool: Sequence[Worker], load: Load, held: Mapping[WorkerId, HeldTokens], now: float) -> list[WorkerView]:
     """The pool as a strategy sees it, in the same order."""
     standing, rates = load.standing, load.rates

@@ -13,6 +13,7 @@ from kvpool_router.liveness import Liveness
 from kvpool_router.pool import Pool
 from kvpool_router.readiness import Readiness
 from kvpool_router.siblings.following import Siblings
+from kvpool_router.tokens.canary import Canary
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Worker
 
@@ -34,6 +35,7 @@ class StateReport:
     liveness: Liveness
     siblings: Siblings
     clock: Callable[[], float]
+    canary: Canary
 
     def state(self) -> RouterState:
         ready, reason = self.readiness.judge()
@@ -64,6 +66,7 @@ class StateReport:
         account = self.pool.audit.account(worker.id)
         standing = _doubted(self.pool.plane.standing(worker.id) or _NOT_FOLLOWED, account)
         reading = self.metrics.reading(worker.id) or Reading()
+        tokens = self.canary.verdict(worker)
         return WorkerState(
             pod=worker.id.pod,
             pod_uid=worker.pod_uid,
@@ -87,6 +90,8 @@ class StateReport:
             kv_usage_percent=reading.kv_usage_percent,
             circuit_open=self.pool.breaker.is_open(worker.id) or self.liveness.is_silent(worker.url),
             audit=_audited(account),
+            tokens=tokens.parity,
+            tokens_reason=tokens.reason,
         )
 
 

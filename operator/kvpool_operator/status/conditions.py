@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from kvpool_api.labels import ROUTER_CONTAINER, router_name
 from kvpool_api.manifest import at
-from kvpool_api.wire import ASKS_ENGINES, EventState, WorkerState
+from kvpool_api.wire import ASKS_ENGINES, EventState, TokenParity, WorkerState
 
 from kvpool_operator.build.router_config import router_config
 from kvpool_operator.manifests import rfc3339
@@ -21,9 +21,11 @@ from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_caus
 ROUTERS_STARTING = "RoutersStarting"
 ROUTERS_SILENT = "RoutersSilent"
 ENGINES_SILENT = "EnginesSilent"
+TOKENS_DIFFER = "TokensDiffer"
 _LIVENESS = "the kubelet restarts what fails its liveness probe, after about a minute"
 _MUTE_MEANS = "requests are served, but nobody sees what engines hold, and drains wait for their whole timeout"
 _MUTE_MEND = "see its log, and what stands between it and the operator (NetworkPolicies, a service mesh)"
+_DIFFERENCE_MEANS = "their caches are not told apart by the router's own tokens"
 _HELD_BACK = "while spec.paused is true nothing is made, changed or deleted; set it to false to go on"
 _PASSING_WORDS = re.compile(r" ?\(Request ID: [^)]*\)")
 """Others with each try of the hub, and no help."""
@@ -248,6 +250,8 @@ def _degraded(seen: Observed, trouble: Reason | None, found: Mapping[ConditionTy
         return Verdict("True", silence)
     if (mute := _still_mute(seen)) is not None:
         return Verdict("True", mute)
+    if (differing := _tokens_differ(seen)) is not None:
+        return Verdict("True", differing)
     if found[ConditionType.KV_EVENTS_FLOWING].status == "False":
         return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
     if (stuck := next(_troubled(seen), None)) is not None:
@@ -263,6 +267,18 @@ def _silent_engines(seen: Observed) -> Reason | None:
     if not silent:
         return None
     return because(ENGINES_SILENT, f"routers get no answer from {briefly(silent)} and prefer others; {_LIVENESS}")
+
+
+def _tokens_differ(seen: Observed) -> Reason | None:
+    """Engines that read prompts otherwise than a router: it finds nothing of theirs in its map, and nothing fails."""
+    serving = {engine.name for engine in seen.engines if engine.available}
+    workers = [each for router in seen.routers if router.state is not None for each in router.state.workers]
+    differing = [each for each in workers if each.tokens is TokenParity.DIFFERS and each.pod in serving]
+    if not differing:
+        return None
+    first = min(differing, key=lambda each: (each.pod, each.dp_rank))
+    pods = briefly(sorted({each.pod for each in differing}))
+    return because(TOKENS_DIFFER, f"{pods}: {first.tokens_reason.rstrip('.')}; {_DIFFERENCE_MEANS}")
 
 
 def _still_mute(seen: Observed) -> Reason | None:

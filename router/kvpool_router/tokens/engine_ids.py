@@ -17,6 +17,7 @@ class EngineRefused(Exception):
     def __init__(self, path: str, status: int) -> None:
         super().__init__(f"the engine's {path} answered {status}")
         self.not_served = status in _NOT_OPENED
+        self.is_the_prompts_fault = status in (400, 422)
 
 
 class _Rendered(msgspec.Struct):

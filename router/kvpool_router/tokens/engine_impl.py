@@ -16,6 +16,8 @@ TIMEOUT_S = 2.0
 class EngineTokenizer:
     """Token ids by way of whichever engine is ready."""
 
+    reads_itself = False
+
     def __init__(self, engines: EngineIds, ready_url: Callable[[], str | None], why: str) -> None:
         """`ready_url` answers the base URL of an engine that takes requests now; `why` says what is missing here."""
         self.description = f"{ASKS_ENGINES} for every text: {why}"

@@ -41,6 +41,8 @@ _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 class HfTokenizer:
     """One model's tokenizer and template."""
 
+    reads_itself = True
+
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, description: str) -> None:
         self.description = description
         tokenizer.no_truncation()

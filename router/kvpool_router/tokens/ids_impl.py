@@ -9,6 +9,8 @@ from kvpool_router.tokens.protocol import Untokenizable
 class IdsTokenizer:
     """Passes token ids through; text goes by load."""
 
+    reads_itself = False
+
     def __init__(self, why: str) -> None:
         self.description = f"token ids only: {why}"
 

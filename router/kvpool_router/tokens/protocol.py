@@ -22,6 +22,10 @@ class Tokenizer(Protocol):
     def description(self) -> str:
         """One line for `/state`: which implementation, and from where."""
 
+    @property
+    def reads_itself(self) -> bool:
+        """Its ids are this router's own reading of the model's files, which may differ from an engine's."""
+
     async def encode(self, prompt: Prompt) -> TokenIds:
         """Token ids as the engine will see them.
 

@@ -6,7 +6,7 @@ import pytest
 from kvpool_api.conditions import ConditionType
 from kvpool_api.pool import ObjectMeta
 from kvpool_api.status import InferencePoolStatus
-from kvpool_api.wire import ASKS_ENGINES, EventState
+from kvpool_api.wire import ASKS_ENGINES, EventState, TokenParity
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.observe import engine_of
 from kvpool_operator.observed import Observed
@@ -388,6 +388,16 @@ def test_an_engine_that_routers_get_no_answer_from_degrades_a_pool_that_is_still
     degraded = found[ConditionType.DEGRADED]
     assert (degraded.status, degraded.reason) == ("True", "EnginesSilent")
     assert f"no answer from {engine(1).name} and prefer others" in degraded.message
+
+
+def test_an_engine_that_reads_prompts_otherwise_than_a_router_degrades_a_pool_that_is_still_ready():
+    differs = {"tokens": TokenParity.DIFFERS, "tokens_reason": "The engine's token 3 of a chat is 7, this router's 8."}
+    heard = router([worker_state(engine(0).name), worker_state(engine(1).name, **differs)])
+    found = conditions(whole(routers=(heard,)))
+    assert found[ConditionType.READY].status == found[ConditionType.KV_EVENTS_FLOWING].status == "True"
+    degraded = found[ConditionType.DEGRADED]
+    assert (degraded.status, degraded.reason) == ("True", "TokensDiffer")
+    assert degraded.message.startswith(f"{engine(1).name}: The engine's token 3 of a chat is 7, this router's 8; ")
 
 
 UNPULLED = replace(

@@ -102,6 +102,17 @@ async def test_a_batch_is_placed_once_by_all_its_prompts() -> None:
         assert len(one.seen) == 2
 
 
+async def test_a_worker_that_reads_prompts_otherwise_gets_no_credit_for_what_it_was_sent() -> None:
+    misread: set[WorkerId] = set()
+    changes = {"strategy": Strategy.CACHE_AWARE, "cache": SentPrefixes(), "misread": lambda: misread}
+    async with TinyEngine(answers(ANSWER)) as one, door([one], **changes) as world:
+        for _ in range(2):
+            await world.post("/v1/completions", plain(prompt=[1] * 32))
+        misread.add(WorkerId("e0", 0))
+        await world.post("/v1/completions", plain(prompt=[1] * 32))
+        assert [each.predicted_cached_tokens for each in await world.finished(3)] == [0, 32, 0]
+
+
 async def test_text_without_a_tokenizer_is_placed_by_load_and_counted() -> None:
     async with TinyEngine(answers(ANSWER)) as one, door([one]) as world:
         assert (await world.post("/v1/completions", plain(prompt="some text")))[0] == 200
