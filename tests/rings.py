@@ -43,6 +43,7 @@ MORE_CONTROL_PLANES = (
 )
 ON_ANOTHER_NODE = (
     "test_node.py",
+    "test_vllm_pod.py",
     "test_port_forward.py",
     "test_plugin_with_routers.py",
     "test_life_under_load.py",

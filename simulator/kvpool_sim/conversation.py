@@ -121,7 +121,7 @@ def _plain(message: Object) -> Message:
     texts = list(_texts(message.get("content")))
     if role == "system":
         texts = [kept for text in texts if (kept := _without_attribution(text)) is not None]
-    found: Message = {"role": role, "content": "\n".join(texts)}
+    found: Message = {"role": role, "content": "\n".join(text for text in texts if text)}
     if role == "assistant" and message.get("tool_calls"):
         found["tool_calls"] = [_called(call) for call in message["tool_calls"]]
     reasoning = message.get("reasoning") or message.get("reasoning_content")

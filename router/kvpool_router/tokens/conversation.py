@@ -21,13 +21,13 @@ def conversation(messages: Sequence[Message], *, takes_parts: bool, knows_develo
 def _message(message: Message, takes_parts: bool) -> Message:
     role = message["role"]
     parts = _parts(message.get("content"), role == "system")
-    content: Json
-    content = [_part(each) for each in parts] if takes_parts else "\n".join(_text(each) for each in parts)
+    texts = [text for each in parts if (text := _text(each)) or takes_parts]
+    content: Json = [_part(each) for each in parts] if takes_parts else "\n".join(texts)
     found: Message = {"role": role, "content": content}
     if role == "assistant":
         _add_assistant(found, message)
     elif role == "tool":
-        found["content"] = "\n".join(_text(each) for each in parts)
+        found["content"] = "\n".join(texts)
         found["tool_call_id"] = message.get("tool_call_id")
     for name in ("name", "task"):
         if isinstance(message.get(name), str):

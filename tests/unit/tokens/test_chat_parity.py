@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from kvpool_router.requests.peek import peek
 from kvpool_router.requests.prompts import ChatPrompt
+from kvpool_router.tokens.conversation import conversation
 from kvpool_router.tokens.protocol import Untokenizable
 from kvpool_router.tokens.template import ChatTemplate
 
@@ -46,3 +47,13 @@ def test_a_call_is_printed_in_the_engines_order_whatever_the_clients(path: str) 
     printed = json.dumps(prompt.messages[1]["tool_calls"])
     own = ', "own": 1' if path == "/v1/chat/completions" else ""
     assert printed == '[{"id": "c", "function": {"arguments": "{}", "name": "f"}, "type": "function"' + own + "}]"
+
+
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_parts_without_text_leave_no_line_behind_where_parts_become_one_text(role: str) -> None:
+    """As vLLM 0.32's `renderers/chat_utils.py` joins them; its `/render` has shown it."""
+    parts = [{"type": "text", "text": text} for text in ("", "one", "", "two", "")]
+    (joined,) = conversation([{"role": role, "content": parts}], takes_parts=False, knows_developer=True)
+    assert joined["content"] == "one\ntwo"
+    (kept,) = conversation([{"role": role, "content": parts}], takes_parts=True, knows_developer=True)
+    assert kept["content"] == (parts if role == "user" else "\none\n\ntwo\n")
