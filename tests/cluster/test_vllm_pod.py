@@ -1,12 +1,14 @@
 """Real vLLM in a real cluster: one engine Pod on CPU, made by the operator, followed by a router, asked through DNS.
 
 No image of vLLM is built: the Pod takes the environment of the ring `vllm` from the node, with the Python of an image
-that has the same one. Where there is no such environment, or the node is not this machine, the test is left out.
+that has the same one, and the one library that the image lacks. Where there is no such environment, or the node is not
+this machine, the test is left out.
 """
 
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +19,13 @@ from kvnode.node import Node
 from pools_in_cluster import SMALL_ROUTER, Client, conditions, engines, pool, simulated, wait_until_ready
 
 NAME, SERVED = "real", "tiny-llama"
-VLLM = "/opt/vllm"
+VLLM, NUMA = "/opt/vllm", "/opt/numa"
 STARTS_WITHIN_S = 240
 PROMPT = "The engines of a pool share prompts but not memory, so each keeps the prefixes that it has seen. " * 20
 PACKAGES = f"{VLLM}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 ENVIRONMENT = {
     "PYTHONPATH": PACKAGES,
+    "LD_LIBRARY_PATH": NUMA,
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -37,9 +40,16 @@ def real_engine() -> dict[str, Any]:
     container = {
         "name": "engine",
         "command": ["/usr/bin/python3", "-m", "vllm.entrypoints.openai.api_server", "--model"],
-        "volumeMounts": [{"name": "vllm", "mountPath": VLLM, "readOnly": True}],
+        "volumeMounts": [
+            {"name": "vllm", "mountPath": VLLM, "readOnly": True},
+            {"name": "numa", "mountPath": f"{NUMA}/libnuma.so.1", "readOnly": True},
+        ],
     }
-    volume = {"name": "vllm", "hostPath": {"path": str(environment_folder()), "type": "Directory"}}
+    library = next(Path("/usr/lib").glob("*/libnuma.so.1")).resolve()
+    volumes = [
+        {"name": "vllm", "hostPath": {"path": str(environment_folder()), "type": "Directory"}},
+        {"name": "numa", "hostPath": {"path": str(library), "type": "File"}},
+    ]
     return pool(
         NAME,
         model={"name": SERVED, "source": {"path": str(FOLDER)}},
@@ -51,7 +61,7 @@ def real_engine() -> dict[str, Any]:
         },
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "8Gi"}},
         router={**SMALL_ROUTER, "replicas": 1},
-        podTemplate={"spec": {"containers": [container], "volumes": [volume]}},
+        podTemplate={"spec": {"containers": [container], "volumes": volumes}},
     )
 
 
