@@ -18,6 +18,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from kvpool_api.wire import EventState, MapTrust
 from kvpool_router.audit.auditor import Audit, Case
@@ -90,7 +91,7 @@ class Engine:
     buffer: deque[bytes] = field(default_factory=lambda: deque(maxlen=BUFFERED_BATCHES))
     published: int = 0
     lie: Lie | None = None
-    flush: bool = False
+    reset: Literal["no", "told", "silent"] = "no"
     """To be done as soon as no request uses the cache."""
     busy: bool = False
 
@@ -185,9 +186,10 @@ class World:
             return
         step = engine.core.schedule()
         if step is None:
-            if engine.flush and engine.core.pool.reset():
-                engine.core.take_events()
-                engine.flush = False
+            if engine.reset != "no" and engine.core.pool.reset():
+                if engine.reset == "silent":
+                    engine.core.take_events()
+                engine.reset = "no"
             return
         engine.busy = True
 
@@ -289,13 +291,18 @@ def _lies(lie: Lie) -> Callable[[Engine], None]:
     return begin
 
 
+def _tell_no_salts(engine: Engine) -> None:
+    """From an empty cache on: what continues blocks that were told with their salt inherits it."""
+    engine.lie, engine.reset = without_salts, "told"
+
+
 def _flush(engine: Engine) -> None:
-    engine.flush = True
+    engine.reset = "silent"
 
 
 LIES: dict[str, Callable[[Engine], None]] = {
     "wrong_tokens": _lies(with_wrong_tokens),
-    "wrong_salt": _lies(without_salts),
+    "wrong_salt": _tell_no_salts,
     "lost_removals": _lies(without_removals),
     "silent_flush": _flush,
 }

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from kvpool_api.wire import RouterConfig
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from kvpool_router.adapters import Adapters
 from kvpool_router.admin import build_admin
 from kvpool_router.asgi import ASGIApp
 from kvpool_router.audit.auditor import Audit
@@ -121,6 +122,7 @@ class _Parts:
     registry: CollectorRegistry
     decisions: DecisionLog
     engines: Engines
+    adapters: Adapters
     outbox: Outbox
     siblings: Siblings
 
@@ -151,15 +153,16 @@ async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIte
     pool = Pool(Roster(), cache, plane, Load(Calibration()), Breaker(), RequestMetrics(registry), audit)
     engines = Engines(Liveness(pool.roster))
     metrics = EngineMetrics(session, time.monotonic, config.metrics_interval_s, pool.read, engines.liveness)
+    adapters = Adapters(session, time.monotonic, pool.roster)
     wiring, canary = EngineWiring(session, plane.wired), Canary(EngineIds(session))
     ledger = partial(Ledger, pool.load, cache, pool.roster.process_of)
     siblings = Siblings(settings.router, Ask(session, settings.admin_token), ledger, time.monotonic)
     decisions = DecisionLog(config.strategy, config.kept_decisions)
     try:
-        yield _Parts(pool, metrics, wiring, canary, registry, decisions, engines, Outbox(), siblings)
+        yield _Parts(pool, metrics, wiring, canary, registry, decisions, engines, adapters, Outbox(), siblings)
     finally:
         await siblings.close()
-        await asyncio.gather(metrics.close(), wiring.close(), canary.close())
+        await asyncio.gather(metrics.close(), wiring.close(), canary.close(), adapters.close())
         await plane.close()
         engines.close()
         context.destroy(linger=0)
@@ -214,6 +217,7 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
     pool = parts.pool
     return DoorDeps(
         names=tuple(config.served_names) or (config.model,),
+        adapters=parts.adapters,
         max_body_bytes=config.max_body_bytes,
         roster=pool.roster,
         tokenizer=tokenizer,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from kvpool_router.adapters import AdapterDirectory
 from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
 from kvpool_router.decisions import DecisionLog, Observer
@@ -22,6 +23,7 @@ class DoorDeps:
 
     names: tuple[str, ...]
     """Model names that clients may ask for; the first is the pool's own."""
+    adapters: AdapterDirectory
     max_body_bytes: int
     roster: Roster
     tokenizer: Tokenizer

@@ -1,7 +1,7 @@
 """One prompt from its body to the last byte of its answer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from kvpool_router.asgi import CancelledWhenGone, ClientGone, Receive, Scope, Send, respond
@@ -45,6 +45,8 @@ class _Job:
     """Over all prompts; a guess where they cannot be told."""
     placed_in_s: float = 0.0
     tries: Tries = field(default_factory=Tries)
+    engines: Collection[str] | None = None
+    """Addresses of those that serve the adapter it names; None where it names the pool's own model."""
     case: Case | None = None
     """The audit of the worker that has it now."""
     number: int = 0
@@ -68,12 +70,14 @@ class Generation:
         arrived = deps.clock()
         body = await read_body(receive, scope["headers"], deps.max_body_bytes)
         request = peek(endpoint.path, body)
-        self._check_model(request.model)
+        engines = await self._engines_of(request.model)
+        if engines is not None:
+            request = request._replace(namespace=request.namespace._replace(lora_name=request.model))
         if request.hides_usage:
             body = asking_for_usage(body)
         out = outgoing("POST", target_of(scope), scope["headers"], request_id.decode(), body)
         record = Record(request_id.decode(), arrived, deps.wall_clock(), endpoint.path, None)
-        job = _Job(endpoint, request, request_id, out, record)
+        job = _Job(endpoint, request, request_id, out, record, engines=engines)
         deps.decisions.begin(record)
         try:
             async with CancelledWhenGone(receive):
@@ -90,10 +94,13 @@ class Generation:
             deps.decisions.finish(record, deps.clock())
             deps.observer.finished(record)
 
-    def _check_model(self, model: str | None) -> None:
+    async def _engines_of(self, model: str | None) -> Collection[str] | None:
         if model is None or model in self._deps.names:
-            return
-        raise unknown_model(model, self._deps.names)
+            return None
+        engines = await self._deps.adapters.engines(model)
+        if not engines:
+            raise unknown_model(model, (*self._deps.names, *self._deps.adapters.names()))
+        return engines
 
     async def _serve(self, job: _Job, send: Send) -> None:
         await self._tokenize(job)
@@ -190,6 +197,8 @@ class Generation:
         deps = self._deps
         tried = job.tries.failed
         pool = deps.engines.liveness.answering(eligible(deps.roster.accepting(), job.tries.given_up, deps.breaker, now))
+        if job.engines is not None:
+            pool = [each for each in pool if each.url in job.engines]
         if job.request.previous_response_id is not None:
             owner = self._owners.owner(job.request.previous_response_id)
             pool = [each for each in pool if each.id == owner]

@@ -34,9 +34,13 @@ class About:
         return _encode({"server_load": sum(driver.in_flight for driver in self._drivers)})
 
     def _models(self) -> bytes:
-        return _encode({"object": "list", "data": [self._model(name) for name in self._settings.served_names]})
+        settings = self._settings
+        models = [self._model(name) for name in settings.served_names]
+        base = settings.served_names[0]
+        adapters = [self._model(name, root=path, parent=base) for name, path in settings.adapters.items()]
+        return _encode({"object": "list", "data": [*models, *adapters]})
 
-    def _model(self, name: str) -> dict[str, object]:
+    def _model(self, name: str, *, root: str | None = None, parent: str | None = None) -> dict[str, object]:
         now = int(time.time())
         permission = {
             "id": f"modelperm-{random_id()}",
@@ -57,9 +61,9 @@ class About:
             "object": "model",
             "created": now,
             "owned_by": "vllm",
-            "root": self._settings.model,
-            "parent": None,
-            "max_model_len": self._settings.limits.max_model_len,
+            "root": root or self._settings.model,
+            "parent": parent,
+            "max_model_len": None if parent else self._settings.limits.max_model_len,
             "permission": [permission],
         }
 

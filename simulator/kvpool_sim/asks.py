@@ -40,6 +40,7 @@ class Ask:
     max_tokens: int
     """What is asked for, or the rest of the context, of each answer."""
     salt: str | None
+    adapter: str | None
     stream: bool
     usage: UsageRule
     echo: Echo
@@ -70,6 +71,7 @@ class Reader:
             sampling,
             most,
             form.cache_salt,
+            model if model in self._settings.adapters else None,
             bool(form.stream),
             self._usage_rule(form),
             form.echoes(),
@@ -91,7 +93,7 @@ class Reader:
 
     def check_model(self, name: str | None) -> str:
         """The model's name as the answer tells it. Raises Refusal: it is not served."""
-        served = self._settings.served_names
+        served = (*self._settings.served_names, *self._settings.adapters)
         if name and name not in served:
             raise unknown_model(name, served)
         return name or served[0]

@@ -32,7 +32,7 @@ class Voice:
         self._telling = Telling(self._ending, ask.sampling)
         self._offset = 0
         self.request = EngineRequest(
-            prompt[:], len(prompt), ask.max_tokens, self._ending.after, salt=ask.salt, seed=drawn
+            prompt[:], len(prompt), ask.max_tokens, self._ending.after, salt=ask.salt, adapter=ask.adapter, seed=drawn
         )
 
     def piece(self, choice: int, number: int) -> Piece:

@@ -22,6 +22,8 @@ class Settings:
 
     model: str
     served_names: tuple[str, ...]
+    adapters: Mapping[str, str]
+    """LoRA adapters: where each is, by its name."""
     host: str
     port: int
     timing: Timing
@@ -54,6 +56,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings
     settings = Settings(
         model=known.model,
         served_names=tuple(known.served_model_name or [known.model]),
+        adapters=_adapters(known.lora_modules) if known.enable_lora else {},
         host=known.host,
         port=known.port,
         timing=timing,
@@ -89,6 +92,7 @@ def _add_vllm(parser: Arguments) -> None:
     """Those of vLLM's arguments that mean something here."""
     add, use = parser.add_argument, parser.use
     add(*use("--served-model-name"), nargs="+")
+    add(*use("--lora-modules"), nargs="+", default=[])
     add(*use("--host"), default="127.0.0.1")
     add(*use("--port"), type=int, default=8000)
     add(*use("--block-size"), type=int, default=16)
@@ -106,8 +110,22 @@ def _add_vllm(parser: Arguments) -> None:
         "--enable-force-include-usage",
         "--enable-scale-out",
         "--enable-auto-tool-choice",
+        "--enable-lora",
     ):
         add(*use(switch), action=argparse.BooleanOptionalAction, default=False)
+
+
+def _adapters(told: Sequence[str]) -> Mapping[str, str]:
+    """As vLLM reads them: `name=path`, or a JSON object with both."""
+    found = {}
+    for each in told:
+        try:
+            pair = zip(("name", "path"), each.split("=", 1), strict=True)
+            module = json.loads(each) if each.startswith("{") else dict(pair)
+            found[str(module["name"])] = str(module["path"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise SettingsError(f"--lora-modules {each}: neither name=path nor a JSON object with both") from error
+    return found
 
 
 def _publishing(config: str | None, host: str) -> Publishing | None:

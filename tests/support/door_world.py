@@ -11,6 +11,7 @@ import aiohttp
 import uvicorn
 from kvpool_api.spec import Strategy as StrategyName
 from kvpool_api.wire import UntokenizedCause
+from kvpool_router.adapters import Adapters
 from kvpool_router.asgi import ASGIApp
 from kvpool_router.audit.auditor import Audit
 from kvpool_router.breaker import Breaker
@@ -154,6 +155,7 @@ async def door(
     async with aiohttp.ClientSession() as client:
         deps = DoorDeps(
             names=(MODEL, "alias"),
+            adapters=Adapters(client, time.monotonic, roster),
             max_body_bytes=1 << 20,
             roster=roster,
             tokenizer=IdsTokenizer("a test"),

@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 
 class _Named(Struct):
     id: str
+    parent: str | None = None
 
 
 class _Listing(Struct):
@@ -22,3 +23,12 @@ def model_card(listing: bytes, name: str) -> bytes | None:
         return next((bytes(card) for card in _listing.decode(listing).data if _named.decode(card).id == name), None)
     except msgspec.DecodeError:
         return None
+
+
+def adapter_names(listing: bytes) -> frozenset[str]:
+    """The models of a list that stand on another, as vLLM lists LoRA adapters; none where this is no list."""
+    try:
+        cards = [_named.decode(card) for card in _listing.decode(listing).data]
+    except msgspec.DecodeError:
+        return frozenset()
+    return frozenset(card.id for card in cards if card.parent is not None)

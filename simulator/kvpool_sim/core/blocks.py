@@ -14,23 +14,28 @@ Hash = int
 """Of a block and all before it: 64 bits. An engine's hashes are its own; nobody else need compute them."""
 
 
-def chain(parent: Hash | None, block: bytes, salt: str | None) -> Hash:
-    """Hash of a block of tokens after `parent`; the salt enters the first block, and so all that follow."""
+def chain(parent: Hash | None, block: bytes, salt: str | None, adapter: str | None = None) -> Hash:
+    """Hash of a block of tokens after `parent`; salt and adapter enter the first block, and so all that follow."""
     if parent is not None:
         before = parent.to_bytes(_HASH_BYTES, "big")
     else:
-        # twice as long as a hash, so that no salt can pass for the block before
-        before = b"" if salt is None else blake2b(salt.encode(), digest_size=2 * _HASH_BYTES).digest()
+        # longer than a hash, so that nothing of this can pass for the block before
+        before = b"".join(
+            bytes(2 * _HASH_BYTES) if word is None else blake2b(word.encode(), digest_size=2 * _HASH_BYTES).digest()
+            for word in (adapter, salt)
+        )
     return int.from_bytes(blake2b(before + block, digest_size=_HASH_BYTES).digest(), "big")
 
 
-def chained(tokens: array[int], block_tokens: int, known: list[Hash], salt: str | None) -> list[Hash]:
+def chained(
+    tokens: array[int], block_tokens: int, known: list[Hash], salt: str | None, adapter: str | None = None
+) -> list[Hash]:
     """Extends `known` to one hash for each whole block of `tokens`."""
     raw = memoryview(tokens).cast("B")
     size = block_tokens * tokens.itemsize
     parent = known[-1] if known else None
     for start in range(len(known) * size, len(raw) - size + 1, size):
-        parent = chain(parent, raw[start : start + size].tobytes(), salt)
+        parent = chain(parent, raw[start : start + size].tobytes(), salt, adapter)
         known.append(parent)
     return known
 
@@ -99,14 +104,16 @@ class BlockPool:
         parent: Hash | None,
         tokens: array[int],
         salt: str | None,
+        adapter: str | None = None,
     ) -> None:
         """These held blocks are full now: others may reuse them."""
         for block, value in zip(blocks, hashes, strict=True):
             self._hash_of[block] = value
             self._cached.setdefault(value, {})[block] = None
-        first = None if parent is not None or salt is None else (salt,)
-        extra = (first, *[None] * (len(blocks) - 1))
-        self._events.append(BlockStored(tuple(hashes), parent, tokens.tolist(), extra))
+        every = () if adapter is None else (adapter,)
+        first = every if parent is not None or salt is None else (*every, salt)
+        extra = (first or None, *[every or None] * (len(blocks) - 1))
+        self._events.append(BlockStored(tuple(hashes), parent, tokens.tolist(), extra, adapter))
 
     def release(self, blocks: Sequence[int]) -> None:
         """A request lets go of its blocks, given first to last."""

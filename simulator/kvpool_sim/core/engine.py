@@ -189,12 +189,13 @@ class EngineCore:
             parent,
             request.tokens[begun * size : full * size],
             request.salt,
+            request.adapter,
         )
         request.stored = full
 
     def _hash(self, request: EngineRequest) -> None:
         if len(request.hashes) < len(request.tokens) // self._pool.block_tokens:
-            chained(request.tokens, self._pool.block_tokens, request.hashes, request.salt)
+            chained(request.tokens, self._pool.block_tokens, request.hashes, request.salt, request.adapter)
 
     def _preempt_last(self) -> EngineRequest:
         """The youngest request gives its blocks back and starts over later."""

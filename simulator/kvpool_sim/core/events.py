@@ -12,6 +12,7 @@ class BlockStored:
     parent: int | None
     token_ids: Sequence[int]
     extra_keys: tuple[tuple[str, ...] | None, ...]
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

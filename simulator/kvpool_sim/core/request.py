@@ -22,6 +22,8 @@ class EngineRequest:
     stop_after: int | None = None
     """Output tokens after which the model would end by itself; None: never (ignore_eos)."""
     salt: str | None = None
+    adapter: str | None = None
+    """The LoRA adapter that it asks for; None: the model itself."""
     seed: int = 0
     hashes: list[Hash] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
