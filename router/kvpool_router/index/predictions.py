@@ -37,7 +37,8 @@ class Predictions:
         self._pending: OrderedDict[Sent, _Pending] = OrderedDict()
         self._by_length: defaultdict[int, defaultdict[int, set[Run]]] = defaultdict(lambda: defaultdict(set))
         """Seat -> blocks of the prompt -> last runs: what an event may confirm."""
-        self._first_expires = math.inf
+        self.first_expires = math.inf
+        """`expire` has nothing to do before."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -53,7 +54,7 @@ class Predictions:
         self._pending[sent] = _Pending(now + self._ttl_s, blocks, namespace)
         self._pending.move_to_end(sent)
         self._by_length[seat][blocks].add(sent.last)
-        self._first_expires = min(self._first_expires, now + self._ttl_s)
+        self.first_expires = min(self.first_expires, now + self._ttl_s)
 
     def ending_in(self, seat: int, start: int, tokens: bytes) -> list[Sent]:
         """The worker's prompts whose last whole block is among these, the first of which is its prompt's block `start`.
@@ -92,10 +93,10 @@ class Predictions:
 
     def expire(self, now: float) -> None:
         """Ends what is due: the oldest first, since the time to live is the same for all."""
-        while now >= self._first_expires:
+        while now >= self.first_expires:
             sent, pending = next(iter(self._pending.items()), (None, None))
-            self._first_expires = pending.expires if pending else math.inf
-            if sent and now >= self._first_expires:
+            self.first_expires = pending.expires if pending else math.inf
+            if sent and now >= self.first_expires:
                 self.end(sent)
 
     def forget(self, seat: int) -> None:

@@ -49,7 +49,7 @@ class Seats:
     def __init__(self) -> None:
         self._first: dict[WorkerId, int] = {}
         self._workers: list[WorkerId | None] = []
-        self._decoded: dict[int, tuple[WorkerId, ...]] = {}
+        self._decoded: dict[int, dict[WorkerId, None]] = {}
 
     def first(self, worker: WorkerId) -> int | None:
         return self._first.get(worker)
@@ -70,14 +70,14 @@ class Seats:
         """The set of all first seats."""
         return sum(1 << first for first in self._first.values())
 
-    def workers(self, members: int) -> tuple[WorkerId, ...]:
-        """The workers of a set of first seats."""
+    def workers(self, members: int) -> dict[WorkerId, None]:
+        """The workers of a set of first seats: the keys of a dictionary, so that others need not hash them again."""
         decoded = self._decoded.get(members)
         if decoded is None:
             if len(self._decoded) == _KNOWN_SETS:
                 self._decoded.clear()
             named = (self._workers[seat // len(Layer)] for seat in _seats(members))
-            decoded = self._decoded[members] = tuple(worker for worker in named if worker is not None)
+            decoded = self._decoded[members] = {worker: None for worker in named if worker is not None}
         return decoded
 
 

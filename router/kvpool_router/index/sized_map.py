@@ -63,10 +63,11 @@ class SizedMap:
         return not self._everyone and not self._unbooked
 
     def workers(self) -> tuple[WorkerId, ...]:
-        return self._seats.workers(self._everyone)
+        return tuple(self._seats.workers(self._everyone))
 
     def apply(self, worker: WorkerId, events: Iterable[KvEvent]) -> Applied:
-        self.settle()
+        if self._unbooked:
+            self.settle()
         seat = self._seat(worker)
         applied = Applied()
         for event in events:
@@ -95,9 +96,12 @@ class SizedMap:
         self._unbooked.clear()
 
     def match(self, tokens: bytes, namespace: Namespace, now: float) -> dict[WorkerId, Held]:
-        self.settle()
-        self._predictions.expire(now)
-        tokens = self._reusable(tokens)
+        if self._unbooked:
+            self.settle()
+        if now >= self._predictions.first_expires:
+            self._predictions.expire(now)
+        if not len(tokens) % self._block_bytes:
+            tokens = self._reusable(tokens)
         reaches = self._runs.match(tokens, namespace, self._eligible)
         cells = _overlay(self._everyone, reaches, self.block_tokens)
         found: dict[WorkerId, Held] = {}
@@ -345,25 +349,46 @@ def named_size(events: Iterable[KvEvent]) -> int | None:
 
 
 def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
-    """Sets of workers that agree in all three layers, with what they hold; without those that have nothing."""
-    by_events = [(those, blocks) for members, blocks in reaches if (those := members >> _HELD & everyone)]
-    just_sent = [(those, blocks) for members, blocks in reaches if (those := members >> _EXPECTED & everyone)]
-    once_sent = [(those, blocks) for members, blocks in reaches if (those := members >> _KNOWN & everyone)]
+    """Sets of workers that agree in all three layers, with what they hold; without those that have nothing.
+
+    Most workers were sent once what they hold now, and nothing of it lately: those are told first.
+    """
+    layers: list[tuple[int, int, int, int]] = []
+    expecting = 0
+    for members, blocks in reaches:
+        if not blocks:
+            continue
+        soon = members >> _EXPECTED & everyone
+        expecting |= soon
+        layers.append((members >> _HELD & everyone, soon, members >> _KNOWN & everyone, blocks))
     cells: list[tuple[int, Held]] = []
-    for holders, cached in (*by_events, (everyone, 0)):
-        holders &= everyone
-        everyone ^= holders
-        for expecting, predicted in (*just_sent, (holders, 0)):
+    rest = 0
+    for held, soon, once, blocks in layers:
+        alike = held & once & ~expecting
+        if alike:
+            tokens = blocks * block_tokens
+            cells.append((alike, Held(tokens, tokens, tokens, tokens)))
+        rest |= (held | soon | once) ^ alike
+    for members, _ in cells:
+        rest &= ~members
+    return cells + _overlay_one_by_one(rest, layers, block_tokens) if rest else cells
+
+
+def _overlay_one_by_one(
+    rest: int, layers: list[tuple[int, int, int, int]], block_tokens: int
+) -> list[tuple[int, Held]]:
+    cells: list[tuple[int, Held]] = []
+    for holders, _, _, cached in (*layers, (rest, 0, 0, 0)):
+        holders &= rest
+        rest ^= holders
+        for _, expecting, _, predicted in (*layers, (0, holders, 0, 0)):
             expecting &= holders
-            if not expecting:
-                continue
             holders ^= expecting
-            for members, history in (*once_sent, (expecting, 0)):
+            for _, _, members, history in (*layers, (0, 0, expecting, 0)) if expecting else ():
                 members &= expecting
-                if members and (cached or predicted or history):
+                expecting ^= members
+                if members:
                     soon = (predicted if predicted > cached else cached) * block_tokens
                     once = (history if history > cached else cached) * block_tokens
-                    held = Held(cached * block_tokens, soon, once, soon)
-                    cells.append((members, held))
-                expecting ^= members
+                    cells.append((members, Held(cached * block_tokens, soon, once, soon)))
     return cells
