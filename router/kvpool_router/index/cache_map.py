@@ -158,7 +158,8 @@ class CacheMap:
         before = self._of(worker)
         if size is None or before.block_tokens == size:
             return before
-        remembered, suspended = before.history_tokens(worker), before.is_suspended(worker)
+        remembered = before.history_tokens(worker)
+        suspended, concealed = before.is_suspended(worker), before.is_concealed(worker)
         self.drop(worker)
         if size not in self._maps:
             self._maps[size] = self._map_for(size)
@@ -168,4 +169,6 @@ class CacheMap:
         after.set_history(worker, remembered)
         if suspended:
             after.suspend(worker)
+        if concealed:
+            after.conceal(worker)
         return after

@@ -148,6 +148,10 @@ class SizedMap:
         seat = self._seats.first(worker)
         return seat is not None and bool(self._suspended >> seat & 1)
 
+    def is_concealed(self, worker: WorkerId) -> bool:
+        seat = self._seats.first(worker)
+        return seat is not None and bool(self._concealed >> seat & 1)
+
     def suspend(self, worker: WorkerId) -> None:
         seat = self._seat(worker)
         self._watches.lose(seat)
