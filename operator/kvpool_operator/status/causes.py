@@ -43,6 +43,8 @@ _OFTEN = "restarted more than twice"
 _TIMEOUT_MEND = (
     "raise spec.engine.startupTimeoutSeconds, or keep weights near (spec.model.cache) so that they load faster"
 )
+_LONGEST_BACK_OFF_S = 300
+"""Kubelets wait no longer than this between two tries of a container."""
 _BEING_MADE = frozenset({"ContainerCreating", "PodInitializing"})
 _CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
@@ -67,6 +69,7 @@ def why_unwell(engine: Engine, now: float) -> Reason | None:
         or not_looked_at(engine, now)
         or cause(engine.pod, log=_log_of(engine))
         or _not_mounted(engine)
+        or _back_from_a_failure(engine, now)
     )
 
 
@@ -79,6 +82,22 @@ def _not_mounted(engine: Engine) -> Reason | None:
     if as_text(engine.last_event.get("reason")) not in ("FailedMount", "FailedAttachVolume"):
         return None
     return because("FailedMount", f"{engine.name}: {as_text(engine.last_event.get('message'))}; {MOUNT_MEND}")
+
+
+def _back_from_a_failure(engine: Engine, now: float) -> Reason | None:
+    """A container beside the engine that has failed and just runs again: without a probe of its own it counts as ready
+    until it fails the next time.
+    """
+    for status in container_statuses(engine.pod):
+        began, container = seconds(at(status, ("state", "running", "startedAt"))), as_text(status.get("name"))
+        if _has_failed_beside(status) and began is not None and now - began < _LONGEST_BACK_OFF_S:
+            log = engine.log if engine.log_of == container else ""
+            return _of_end(f"{engine.name} ({container})", _last_end(status), _restarts(status), log)
+    return None
+
+
+def _has_failed_beside(status: Manifest) -> bool:
+    return status.get("name") != ENGINE_CONTAINER and bool(_last_end(status).get("exitCode"))
 
 
 def _never_started(engine: Engine) -> Reason | None:
@@ -109,10 +128,11 @@ def whose_log_is_needed(pod: Manifest) -> str | None:
 
     Exit code 0 is no good end either: vLLM's server ends so when its engine core has died, and no status tells of that.
     """
+    starting = any(status.get("ready") is not True for status in container_statuses(pod))
     for status in _all_statuses(pod):
         ended, name = _last_end(status), as_text(status.get("name"))
         by_itself = ended.get("exitCode") not in (None, KILLED) and ended.get("reason") not in _NO_LOG
-        if status.get("ready") is not True and by_itself:
+        if by_itself and (status.get("ready") is not True or (starting and _has_failed_beside(status))):
             words = as_text(ended.get("message"))
             is_told = holds_root_cause(words) if name == ENGINE_CONTAINER else bool(words.strip())
             return None if is_told else name

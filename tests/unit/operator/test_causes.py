@@ -7,7 +7,14 @@ from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.manifests import rfc3339
 from kvpool_operator.observe import engine_of
 from kvpool_operator.plan.actions import CreateEngine, DeleteEngine, Done, because
-from kvpool_operator.status.causes import ContainerLog, cause, deepest, waits_without_a_word, why_unwell
+from kvpool_operator.status.causes import (
+    ContainerLog,
+    cause,
+    deepest,
+    waits_without_a_word,
+    whose_log_is_needed,
+    why_unwell,
+)
 from kvpool_operator.status.refused import is_over_quota, pods_refused, refusal_of_engines
 from pool_world import T0, pod_manifest, pool
 
@@ -222,6 +229,21 @@ def test_an_engine_that_did_not_start_in_time_is_not_blamed_for_its_exit_code():
     unprobed = died_after(3600)
     del unprobed.pod["spec"]["containers"][0]["startupProbe"]
     assert unwell(unprobed).code == "CrashLoop"
+
+
+@pytest.mark.parametrize(("code", "age_s", "told"), [(3, 10, True), (3, 400, False), (0, 10, False)])
+def test_what_fails_again_and_again_beside_an_engine_is_told_while_it_is_tried_again(code, age_s, told):
+    tried = {"running": {"startedAt": rfc3339(T0 - age_s)}}
+    last = {"terminated": {"exitCode": code, "message": "no licence"}}
+    beside = {"name": "licence", "ready": True, "restartCount": 1, "state": tried, "lastState": last}
+    starts = {"name": "engine", "ready": False, "state": {"running": {}}}
+    found = unwell(engine(containerStatuses=[starts, beside]))
+    assert (found is not None) == told
+    wordless = {**beside, "lastState": {"terminated": {"exitCode": 3}}}
+    assert whose_log_is_needed(pod(starts, wordless)) == "licence"
+    assert whose_log_is_needed(pod(wordless)) is None
+    if found is not None:
+        assert (found.code, "(licence): ended with exit code 3, restarted once" in found.message) == ("CrashLoop", True)
 
 
 def test_a_program_that_is_not_there_is_no_engine_that_was_too_slow():
