@@ -69,6 +69,7 @@ REFUSED_ARGUMENTS: Final = (
     _owned("--chat-template", "chat[-_]template([=.]|$)", "spec.model.chatTemplate"),
     _owned("--block-size", "block", "spec.engine.blockSize"),
     _owned("--kv-events-config", "kv[-_]events", "spec.kvEvents"),
+    _owned("--kv-offloading-*", "kv[-_]o", "spec.engine.cpuOffload"),
     _owned("--tensor-parallel-size", "tensor", "spec.engine.tensorParallelSize", short="tp"),
     _owned(
         "--data-parallel-*", "(no-)?data", "spec.engine.dataParallelSize (its ranks share one Pod)", short="dp[a-z]?"
@@ -100,6 +101,7 @@ def rules() -> tuple[Rule, ...]:
         *_engine_rules(),
         *_resource_rules("spec.resources"),
         *_resource_rules("spec.router.resources"),
+        *_offload_rules(),
         *_gpu_rules(),
         *_port_rules(),
         *_rollout_rules(),
@@ -224,6 +226,36 @@ def _resource_rules(path: str) -> Iterator[Rule]:
         f"!isQuantity({request}) || !isQuantity({limit}) || !quantity({request}).isGreaterThan(quantity({limit})))",
         "nothing may be requested beyond its limit, or no Pod could be made: lower the request, or raise the limit",
         f"{path.removeprefix('spec')}.requests",
+    )
+
+
+def _offload_rules() -> Iterator[Rule]:
+    yield Rule(
+        "spec.engine.cpuOffload.size",
+        "isQuantity(string(self)) && !quantity('1Mi').isGreaterThan(quantity(string(self)))",
+        "give an amount of memory such as 64Gi, at least 1Mi; for no offloading, leave cpuOffload out",
+    )
+    size = "string(self.engine.cpuOffload.size)"
+    limits, requests = ("self.resources.limits", "self.resources.requests")
+    holds = [
+        f"!('memory' in {part}) || !isQuantity(string({part}['memory'])) || "
+        f"quantity(string({part}['memory'])).isGreaterThan(quantity({size}))"
+        for part in (limits, requests)
+    ]
+    yield Rule(
+        "spec",
+        f"!has(self.engine.cpuOffload) || !isQuantity({size}) || "
+        f"('memory' in {limits} || 'memory' in {requests}) && ({holds[0]}) && ({holds[1]})",
+        "offloaded blocks lie in the Pod's own memory: set memory in resources.limits or requests to cpuOffload.size"
+        " and what the engine needs beside it",
+        ".engine.cpuOffload",
+    )
+    yield Rule(
+        "spec",
+        "!has(self.engine.cpuOffload) || !self.engine.args.exists(argument, argument.matches('^--kv[-_]t'))",
+        "'--kv-transfer-config' in args and cpuOffload both name vLLM's KV connector: remove one of them",
+        ".engine.args",
+        reason="FieldValueForbidden",
     )
 
 

@@ -141,6 +141,14 @@ class PullPolicy(StrEnum):
     NEVER = "Never"
 
 
+class CpuOffload(ApiModel):
+    """KV blocks of prompts are copied to the Pod's memory, from where a later prompt loads what the GPU has lost."""
+
+    size: Quantity
+    """Memory for them in each Pod, all its DP ranks together, such as 64Gi. It counts against the Pod's memory, on top
+    of what the engine itself needs."""
+
+
 class EngineSpec(ApiModel):
     """How one vLLM engine runs."""
 
@@ -165,6 +173,9 @@ class EngineSpec(ApiModel):
     """GPUs that one model copy spans; the limit of GPUs / dataParallelSize when omitted."""
     data_parallel_size: Annotated[int, Field(ge=1, le=64)] = 1
     """Model copies (DP ranks) in one Pod; each is a worker of its own to the router."""
+    cpu_offload: CpuOffload | None = None
+    """A second, larger cache below the GPU's, by vLLM's native offloading (CUDA, ROCm and XPU devices); none when
+    omitted."""
     startup_timeout_seconds: Annotated[int, Field(ge=10, le=86400)] = 3600
     """How long an engine may take from start to healthy: loading weights, compiling, capturing graphs."""
 

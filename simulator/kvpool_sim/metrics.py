@@ -26,15 +26,26 @@ _COUNTERS = {
     "vllm:num_preemptions": "Cumulative number of preemption from the engine.",
 }
 
+_OFFLOADING_COUNTERS = {
+    "vllm:external_prefix_cache_queries": "External prefix cache queries, in terms of number of queried tokens.",
+    "vllm:external_prefix_cache_hits": "External prefix cache hits, in terms of number of cached tokens.",
+    "vllm:kv_offload_load_time": "Total time of KV loads from the offloading tier, in seconds.",
+}
+"""Told only by engines that offload."""
+
 
 def _values(driver: Driver) -> dict[str, float]:
     core, totals = driver.core, driver.core.totals
+    on_gpu = totals.cached_tokens - totals.loaded_tokens
     return {
         "vllm:num_requests_running": core.running,
         "vllm:num_requests_waiting": core.waiting,
         "vllm:kv_cache_usage_perc": core.pool.usage(),
         "vllm:prefix_cache_queries": totals.prompt_tokens,
-        "vllm:prefix_cache_hits": totals.cached_tokens,
+        "vllm:prefix_cache_hits": on_gpu,
+        "vllm:external_prefix_cache_queries": totals.prompt_tokens - on_gpu,
+        "vllm:external_prefix_cache_hits": totals.loaded_tokens,
+        "vllm:kv_offload_load_time": totals.load_s,
         "vllm:prompt_tokens": totals.prompt_tokens,
         "vllm:prompt_tokens_cached": totals.cached_tokens,
         "vllm:generation_tokens": totals.generation_tokens,
@@ -57,7 +68,8 @@ class EngineCollector(Collector):
             for rank, of_rank in enumerate(values):
                 gauge.add_metric((str(rank), model), of_rank[name])
             yield gauge
-        for name, text in _COUNTERS.items():
+        offloading = _OFFLOADING_COUNTERS if self._settings.offloaded_blocks else {}
+        for name, text in (_COUNTERS | offloading).items():
             counter = CounterMetricFamily(name, text, labels=_LABELS)
             for rank, of_rank in enumerate(values):
                 counter.add_metric((str(rank), model), of_rank[name])

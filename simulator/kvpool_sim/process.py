@@ -11,6 +11,7 @@ import zmq
 
 from kvpool_sim.arguments import SettingsError
 from kvpool_sim.core.blocks import BlockPool
+from kvpool_sim.core.cpu_tier import CpuTier
 from kvpool_sim.core.engine import EngineCore
 from kvpool_sim.driver import Driver
 from kvpool_sim.http import Receive, Scope, Send, respond
@@ -35,7 +36,8 @@ def build_drivers(settings: Settings, vocabulary: Vocabulary) -> list[Driver]:
 
 def _driver(settings: Settings, vocabulary: Vocabulary, rank: int) -> Driver:
     pool = BlockPool(settings.blocks, settings.block_size)
-    core = EngineCore(settings.timing, pool, settings.limits, vocabulary.next_token)
+    below = CpuTier(settings.offloaded_blocks)
+    core = EngineCore(settings.timing, pool, settings.limits, vocabulary.next_token, below)
     told = settings.publishing
     publisher = Publisher(for_rank(told, rank), rank, settings.block_size) if told else None
     return Driver(core, publisher, settings.speed)

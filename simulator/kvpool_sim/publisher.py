@@ -14,7 +14,14 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from kvpool_sim.core.events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
+from kvpool_sim.core.events import (
+    AllBlocksCleared,
+    BlockDropped,
+    BlockOffloaded,
+    BlockRemoved,
+    BlockStored,
+    KvEvent,
+)
 
 REPLAY_END = (-1).to_bytes(8, "big", signed=True)
 SEND_LIMIT = 100_000
@@ -56,6 +63,20 @@ def _as_map(event: KvEvent, block_size: int) -> dict[str, object]:
             }
         case BlockRemoved():
             return {"type": "BlockRemoved", "block_hashes": event.hashes, "medium": "GPU", "group_idx": 0}
+        case BlockOffloaded():
+            return {
+                "type": "BlockStored",
+                "block_hashes": (event.value,),
+                "parent_block_hash": None,
+                "token_ids": (),
+                "block_size": 0,
+                "lora_id": None,
+                "medium": "CPU",
+                "lora_name": None,
+                "group_idx": 0,
+            }
+        case BlockDropped():
+            return {"type": "BlockRemoved", "block_hashes": event.hashes, "medium": "CPU", "group_idx": 0}
         case AllBlocksCleared():
             return {"type": "AllBlocksCleared"}
 

@@ -30,6 +30,8 @@ class Settings:
     block_size: int
     blocks: int
     """KV blocks of one DP rank, vLLM's null block included."""
+    offloaded_blocks: int
+    """KV blocks that one DP rank keeps in main memory; 0 without offloading."""
     limits: Limits
     data_parallel_size: int
     publishing: Publishing | None
@@ -62,6 +64,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings
         timing=timing,
         block_size=known.block_size,
         blocks=blocks,
+        offloaded_blocks=_offloaded_blocks(known, timing),
         limits=Limits(known.max_num_batched_tokens, known.max_num_seqs, max_len),
         data_parallel_size=known.data_parallel_size,
         publishing=_publishing(known.kv_events_config, known.host),
@@ -74,6 +77,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[Settings
         speed=known.speed,
     )
     return settings, known.unused
+
+
+def _offloaded_blocks(known: argparse.Namespace, timing: Timing) -> int:
+    """Only vLLM's own backend keeps blocks in the engine; LMCache has a server of its own."""
+    if not known.kv_offloading_size or known.kv_offloading_backend != "native":
+        return 0
+    gibibytes: float = known.kv_offloading_size
+    block_size: int = known.block_size
+    return int(gibibytes * 2**30) // (timing.kv_token_bytes * block_size)
 
 
 def _parser(environment: Mapping[str, str]) -> Arguments:
@@ -100,6 +112,8 @@ def _add_vllm(parser: Arguments) -> None:
     add(*use("--max-num-batched-tokens"), type=amount, default=_VLLM.max_num_batched_tokens)
     add(*use("--max-num-seqs"), type=int, default=_VLLM.max_num_seqs)
     add(*use("--num-gpu-blocks-override"), type=int)
+    add(*use("--kv-offloading-size"), type=float)
+    add(*use("--kv-offloading-backend"), default="native")
     add(*use("--tensor-parallel-size"), type=int, default=1)
     add(*use("--data-parallel-size"), type=int, default=1)
     add(*use("--kv-events-config"))

@@ -57,6 +57,41 @@ EXAMPLES = [
         {"model": {"name": "m", "servedNames": ["a", "m"]}},
         {"model": {"name": "m", "servedNames": ["a", "M"]}},
     ),
+    *(
+        Example(
+            "give an amount of memory such as 64Gi, at least 1Mi",
+            "spec.engine.cpuOffload.size",
+            {"resources": {"limits": {"memory": "2Gi"}}} | engine(cpuOffload={"size": size}),
+            {"resources": {"limits": {"memory": "2Gi"}}} | engine(cpuOffload={"size": "1Mi"}),
+        )
+        for size in (0, 64, "1048575", "500m")
+    ),
+    *(
+        Example(
+            "offloaded blocks lie in the Pod's own memory",
+            "spec.engine.cpuOffload",
+            {"resources": {"limits": {"nvidia.com/gpu": 1}, **memory}} | engine(cpuOffload={"size": "64Gi"}),
+            {"resources": {"limits": {"nvidia.com/gpu": 1}, **enough}} | engine(cpuOffload={"size": "64Gi"}),
+        )
+        for memory, enough in (
+            ({}, {"requests": {"memory": "96Gi"}}),
+            ({"requests": {"memory": "64Gi"}}, {"requests": {"memory": "65Gi"}}),
+        )
+    ),
+    Example(
+        "offloaded blocks lie in the Pod's own memory",
+        "spec.engine.cpuOffload",
+        {"resources": {"limits": {"memory": "96Gi"}, "requests": {"memory": "32Gi"}}}
+        | engine(cpuOffload={"size": "64Gi"}),
+        {"resources": {"limits": {"memory": "96Gi"}}} | engine(cpuOffload={"size": 68719476736}),
+    ),
+    Example(
+        "both name vLLM's KV connector",
+        "spec.engine.args",
+        {"resources": {"limits": {"memory": "96Gi"}}}
+        | engine(cpuOffload={"size": "64Gi"}, args=["--kv_transfer_config", "{}"]),
+        engine(args=["--kv-transfer-config", "{}"]),
+    ),
     Example("must be a power of two", "spec.engine.blockSize", engine(blockSize=48), engine(blockSize=64)),
     Example(
         "set exactly one of value and valueFrom",

@@ -11,10 +11,11 @@ from typing import Self
 from kvpool_api.manifest import Manifest, as_map
 from kvpool_api.meta import ApiModel
 from kvpool_api.pool import InferencePool
-from kvpool_api.spec import EngineSpec, ModelSpec, PodTemplate, ResourceRequirements
+from kvpool_api.spec import CpuOffload, EngineSpec, ModelSpec, PodTemplate, ResourceRequirements
 from pydantic import JsonValue, ValidationError
 
 from kvpool_operator.build.parts import resources
+from kvpool_operator.build.quantities import canonical_quantity
 
 
 class EventPorts(ApiModel):
@@ -46,7 +47,7 @@ class AppliedTemplate(ApiModel):
         spec = pool.spec
         return cls(
             model=spec.model,
-            engine=spec.engine,
+            engine=_canonical(spec.engine),
             resources=ResourceRequirements.model_validate(resources(spec.resources)),
             kv_events=EventPorts(events_port=spec.kv_events.events_port, replay_port=spec.kv_events.replay_port),
             drain=Farewell(
@@ -72,6 +73,14 @@ class AppliedTemplate(ApiModel):
         """
         told: Manifest = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"pod_template"})
         return {**told, "podTemplate": self.pod_template.model_dump(mode="json", by_alias=True)}
+
+
+def _canonical(engine: EngineSpec) -> EngineSpec:
+    """The same with its amount as the API server writes it, so that another writing of it rolls nothing."""
+    told = engine.cpu_offload
+    if told is None:
+        return engine
+    return engine.model_copy(update={"cpu_offload": CpuOffload(size=canonical_quantity(told.size))})
 
 
 def _without_unknown(model: type[ApiModel], told: Manifest) -> Manifest:

@@ -1,12 +1,18 @@
 """The arguments of `vllm serve` that kvpool derives; the user's own follow them."""
 
 import json
+from decimal import ROUND_FLOOR, Decimal
 
+from kvpool_api.admission.quantities import amount_of
 from kvpool_api.pool import InferencePool
-from kvpool_api.spec import GPU_RESOURCES
+from kvpool_api.spec import GPU_RESOURCES, CpuOffload
 from kvpool_api.wire import ENGINE_HTTP_PORT
 
 from kvpool_operator.build.model_files import ModelFiles
+
+_GIBIBYTE = Decimal(2**30)
+_BYTES = Decimal("1e-9")
+"""As fine as an amount in GiB need be."""
 
 
 def tensor_parallel_size(pool: InferencePool) -> int:
@@ -33,6 +39,8 @@ def engine_arguments(pool: InferencePool, pod: str, files: ModelFiles) -> list[s
         *("--enable-prompt-tokens-details", "--enable-scale-out"),
         *("--shutdown-timeout", str(spec.drain.shutdown_timeout_seconds)),
     ]
+    if spec.engine.cpu_offload is not None:
+        derived += _offloading(spec.engine.cpu_offload, spec.engine.data_parallel_size)
     if spec.engine.data_parallel_size > 1:
         derived += ["--data-parallel-size", str(spec.engine.data_parallel_size)]
     if files.revision is not None:
@@ -40,6 +48,13 @@ def engine_arguments(pool: InferencePool, pod: str, files: ModelFiles) -> list[s
     if files.chat_template is not None:
         derived += ["--chat-template", files.chat_template]
     return derived + spec.engine.args
+
+
+def _offloading(told: CpuOffload, ranks: int) -> list[str]:
+    """VLLM takes GiB for all GPUs of a model copy together, and each DP rank takes as much for itself."""
+    share = amount_of(str(told.size)) / ranks / _GIBIBYTE
+    size = f"{share.quantize(_BYTES, ROUND_FLOOR):f}".rstrip("0").rstrip(".")
+    return ["--kv-offloading-size", size, "--kv-offloading-backend", "native"]
 
 
 def _kv_events_config(pool: InferencePool, pod: str) -> str:

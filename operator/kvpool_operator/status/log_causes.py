@@ -16,9 +16,19 @@ _LOG_CAUSES: Sequence[tuple[str, re.Pattern[str], str]] = (
         "give the engine more GPU memory, or lower --gpu-memory-utilization or --max-model-len in spec.engine.args",
     ),
     (
+        "CpuOffloadTooLarge",
+        re.compile(r"CPU KV offload shared region"),
+        "lower spec.engine.cpuOffload.size, or raise the Pod's memory or what podTemplate lets /dev/shm hold",
+    ),
+    (
         "HostOutOfMemory",
         re.compile(r"can(?:no|')t allocate memory|^MemoryError", re.IGNORECASE),
         "raise spec.resources.limits.memory, or ask for less (--max-model-len, VLLM_CPU_KVCACHE_SPACE)",
+    ),
+    (
+        "CpuOffloadUnsupported",
+        re.compile(r"CPU Offloading is currently only supported", re.IGNORECASE),
+        "take cpuOffload out of spec.engine: vLLM offloads from CUDA, ROCm and XPU devices only",
     ),
     (
         "KVCacheTooSmall",

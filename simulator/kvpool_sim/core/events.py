@@ -27,4 +27,18 @@ class AllBlocksCleared:
     """The whole cache was reset."""
 
 
-KvEvent = BlockStored | BlockRemoved | AllBlocksCleared
+@dataclass(frozen=True, slots=True)
+class BlockOffloaded:
+    """One block is in main memory now. Of what it holds, vLLM tells nothing but its hash."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDropped:
+    """Blocks were evicted from main memory."""
+
+    hashes: tuple[int, ...]
+
+
+KvEvent = BlockStored | BlockRemoved | AllBlocksCleared | BlockOffloaded | BlockDropped

@@ -31,8 +31,13 @@ class EngineRequest:
     """Tokens whose KV is there."""
     stored: int = 0
     """Whole blocks that others may reuse."""
+    offered_from: int = 0
+    offered: int = 0
+    """Of its prompt's whole blocks, those from the first to before the second have been offered to main memory."""
+    loading: bool = False
+    """Blocks of it are on their way from main memory."""
     cached_tokens: int | None = None
-    """Prompt tokens that were there when it was first scheduled."""
+    """Prompt tokens that need not be computed when it was first scheduled: on the GPU, or loaded."""
     finished: FinishReason | None = None
 
     @property

@@ -14,6 +14,10 @@ HUB = {"revision": "abc123", "secretRef": {"name": "hf"}}
 POOLS = {
     "six_lines": {"resources": {"limits": {"nvidia.com/gpu": 2}}},
     "data_parallel_4": {"engine": {"dataParallelSize": 4}, "resources": {"limits": {"nvidia.com/gpu": 8}}},
+    "cpu_offload": {
+        "engine": {"dataParallelSize": 2, "cpuOffload": {"size": "100Gi"}},
+        "resources": {"limits": {"nvidia.com/gpu": 2, "memory": "160Gi"}},
+    },
     "tensor_parallel_2": {"engine": {"tensorParallelSize": 2}},
     "from_the_hub": {
         "model": {
@@ -103,6 +107,25 @@ def test_every_rank_has_its_two_ports_and_the_first_port_of_each_is_named_in_the
     assert len(set(ports.values())) == len(engine["ports"]) == 9
     config = json.loads(engine["args"][engine["args"].index("--kv-events-config") + 1])
     assert (config["endpoint"], config["replay_endpoint"]) == ("tcp://*:5557", "tcp://*:5657")
+
+
+@pytest.mark.parametrize(
+    ("size", "ranks", "gibibytes"),
+    [("64Gi", 1, "64"), ("100Gi", 8, "12.5"), (2**30, 1, "1"), ("512Mi", 1, "0.5"), ("100G", 1, "93.132257461")],
+)
+def test_offloaded_memory_is_told_in_gibibytes_and_shared_by_the_ranks(size, ranks, gibibytes):
+    _, engine = engine_of(engine={"cpuOffload": {"size": size}, "dataParallelSize": ranks})
+    args = engine["args"]
+    assert args[args.index("--kv-offloading-size") + 1] == gibibytes
+    assert args[args.index("--kv-offloading-backend") + 1] == "native"
+
+
+def test_the_same_offloaded_memory_in_another_writing_is_the_same_engine():
+    def name(size):
+        return name_of(engine_of(engine={"cpuOffload": {"size": size}})[0])
+
+    assert name("64Gi") == name("65536Mi")
+    assert name("64Gi") != name("32Gi")
 
 
 def test_the_topic_names_the_pod_and_the_model():

@@ -87,6 +87,15 @@ def test_a_pods_status_is_too_short_for_what_a_child_process_of_vllm_says_and_th
             "CudaOutOfMemory",
             "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total",
         ),
+        (
+            "CpuOffloadUnsupported",
+            "Exception: CPU Offloading is currently only supported on CUDA-alike and XPU GPUs",
+        ),
+        (
+            "CpuOffloadTooLarge",
+            "RuntimeError: Insufficient space in /dev/shm for CPU KV offload shared region in /dev/shm: 65536 MiB"
+            " required, 32768 MiB free. Increase /dev/shm (e.g. --shm-size or --ipc=host).",
+        ),
         ("CudaOutOfMemory", "RuntimeError: CUDA error: out of memory"),
         ("CudaOutOfMemory", "ValueError: No available memory for the cache blocks. Try increasing it"),
         (
