@@ -44,7 +44,7 @@ class CacheMap:
     def apply(self, worker: WorkerId, events: Sequence[KvEvent]) -> Applied:
         """Applies events in the order in which the worker published them."""
         here = self._of(worker)
-        if not here.blocks(worker, Tier.GPU) and named_size(events) not in (None, here.block_tokens):
+        if not here.has_told(worker) and named_size(events) not in (None, here.block_tokens):
             here = self._move(worker, events)
         return here.apply(worker, events)
 

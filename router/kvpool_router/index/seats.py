@@ -28,6 +28,11 @@ LAYER_OF: Final = {Tier.GPU: Layer.HELD, Tier.CPU: Layer.IN_CPU, Tier.STORAGE: L
 LAYERS_BELOW_GPU: Final = (Layer.IN_CPU, Layer.IN_STORAGE)
 
 
+def is_on_gpu(seat: int) -> bool:
+    """Of a tier's seat."""
+    return seat % len(Layer) == Layer.HELD
+
+
 def kin(seat: int) -> tuple[int, ...]:
     """The seats of the same worker's other tiers."""
     first = seat - seat % len(Layer)

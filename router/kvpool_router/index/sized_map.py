@@ -111,6 +111,10 @@ class SizedMap:
             self._go_below(tokens, namespace, cells, found)
         return found
 
+    def has_told(self, worker: WorkerId) -> bool:
+        """Whether events have said of blocks on its GPU since it was last empty."""
+        return self._seats.first(worker) in self._tree.holdings
+
     def blocks(self, worker: WorkerId, tier: Tier) -> int:
         seat = self._seats.first(worker)
         return 0 if seat is None else self._tree.blocks(seat + LAYER_OF[tier])

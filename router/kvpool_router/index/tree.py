@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.index.places import Places
 from kvpool_router.index.runs import Run, RunTree
-from kvpool_router.index.seats import below, kin
+from kvpool_router.index.seats import below, is_on_gpu, kin
 
 KEY = (1 << 60) - 1
 """Of a 64-bit hash 60 bits are kept: such an int takes 32 bytes, not 48. Two of a worker's million blocks then share a
@@ -88,6 +88,8 @@ class PrefixTree:
     def __init__(self, runs: RunTree) -> None:
         self._runs = runs
         self.holdings: dict[int, Holding] = {}
+        self._below_gpu = 0
+        """How many of them are of lower tiers."""
 
     def blocks(self, seat: int) -> int:
         """Distinct blocks that the worker holds in this tier, those apart included."""
@@ -128,9 +130,10 @@ class PrefixTree:
         known = self._place(holding, node, depth, keys, tokens)
         if known:
             self._settle(holding, known)
-        for other in below(seat):
-            if other in self.holdings:
-                self._find_lost(self.holdings[other], holding.places, keys)
+        if self._below_gpu:
+            for other in below(seat):
+                if other in self.holdings:
+                    self._find_lost(self.holdings[other], holding.places, keys)
         return Stored(Outcome.CREDITED, depth)
 
     def store_known(self, seat: int, hashes: Iterable[int]) -> int:
@@ -167,6 +170,7 @@ class PrefixTree:
         holding = self.holdings.pop(seat, None)
         if holding is None:
             return 0
+        self._below_gpu -= not is_on_gpu(seat)
         touched: set[Run] = set()
         for number, count in holding.entries.items():
             node = self._runs.by_id[number]
@@ -198,20 +202,24 @@ class PrefixTree:
         holding = self.holdings.get(seat)
         if holding is None:
             holding = self.holdings[seat] = Holding(seat)
+            self._below_gpu += not is_on_gpu(seat)
         return holding
 
     def _known(self, seat: int, key: int) -> int | None:
         """Where a block is that any tier of the worker holds, this one first; None if none does."""
-        for own in (seat, *kin(seat)):
-            holding = self.holdings.get(own)
-            place = None if holding is None else holding.places.get(key)
-            if place == APART and own == seat:
-                return APART
-            if place is not None and place != APART:
-                node, depth = self.located(place)
-                if node.held(own) >> (depth - node.start) & 1:
-                    return place
-        return None
+        place = self._held_in(seat, key)
+        if place is not None or not self._below_gpu:
+            return place
+        found = (self._held_in(other, key) for other in kin(seat))
+        return next((place for place in found if place not in (None, APART)), None)
+
+    def _held_in(self, seat: int, key: int) -> int | None:
+        holding = self.holdings.get(seat)
+        place = None if holding is None else holding.places.get(key)
+        if place is None or place == APART:
+            return place
+        node, depth = self.located(place)
+        return place if node.held(seat) >> (depth - node.start) & 1 else None
 
     def _find_lost(self, holding: Holding, places: Places, found: list[int]) -> None:
         """Another tier has just said where these are: those that this one keeps apart belong there too."""
