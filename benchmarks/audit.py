@@ -173,8 +173,8 @@ class World:
         seen = views(pool, self.load, holdings([self.cache.match(ids, namespace, self.now)]), self.now)
         chosen = seen[self.strategy(RequestView(count), seen, self.now).position]
         self.cache.sent(chosen.id, ids, namespace, self.now)
-        ticket = self.load.sent(chosen.id, count, chosen.predicted_tokens, streams=True, now=self.now)
-        case = self.audit.placed(chosen.id, ids, namespace, predicted_tokens=chosen.predicted_tokens, now=self.now)
+        ticket = self.load.sent(chosen.id, count, chosen.reachable_tokens, streams=True, now=self.now)
+        case = self.audit.placed(chosen.id, ids, namespace, predicted_tokens=chosen.reachable_tokens, now=self.now)
         request = EngineRequest(array("I", prompt.tokens), count, self._rng.randint(4, 60), salt=prompt.salt)
         self._asked[request] = Asked(request, ticket, case, count)
         engine = self.engines[chosen.id]

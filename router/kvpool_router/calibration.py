@@ -17,6 +17,7 @@ from itertools import combinations
 from math import copysign, exp, log, sqrt
 from typing import NamedTuple
 
+from kvpool_router.load_times import LoadTimes
 from kvpool_router.workers import WorkerId
 
 BATCHED_TOKENS = 8192
@@ -158,6 +159,7 @@ class Calibration:
         self._everyone = _Evidence()
         self._clock = 0.0
         """Counts observations of the pool in units of its memory, so that a worker's own fade while others are seen."""
+        self._loads = LoadTimes()
         self._rates: dict[WorkerId, Rates] = {}
         self._pool = prior
         self._answers_since_stream = _STREAMS_OUTWEIGH
@@ -179,6 +181,17 @@ class Calibration:
         mixed = load * steps + (0.5 * (rates.step_s + load) if burst.waited_for_step and burst.running else 0.0)
         elapsed = max(burst.elapsed_s - mixed, 0.2 * burst.elapsed_s)
         self._learn_burst(worker, (float(steps), float(burst.new_tokens), burst.attention), elapsed)
+
+    def load_s(self, worker: WorkerId, tokens: int) -> float:
+        """Seconds until so many tokens are loaded from below the GPU."""
+        return tokens * self._loads.token_s(worker)
+
+    def observe_load(self, worker: WorkerId, loaded: int, new: int, elapsed_s: float) -> None:
+        """Learns from the first token of a request that found its engine idle: what prefill does not account for."""
+        rates = self.rates(worker)
+        steps = -(-new // BATCHED_TOKENS) or 1
+        prefill_s = steps * rates.overhead_s + rates.prefill_s(new, loaded)
+        self._loads.observe(worker, loaded, elapsed_s - prefill_s)
 
     def observe_gap(self, worker: WorkerId, gap_s: float, running: float, context_tokens: float) -> None:
         """Learns decode speed from the mean time between the tokens of one stream, prefill steps taken out."""
@@ -229,6 +242,7 @@ class Calibration:
 
     def forget(self, worker: WorkerId) -> None:
         self._evidence.pop(worker, None)
+        self._loads.forget(worker)
         self._rates.pop(worker, None)
 
     def _weigh(self, worker: WorkerId, features: Features, seconds: float, expected: float, pool_moved: bool) -> None:

@@ -181,7 +181,7 @@ def _candidates(record: Record) -> list[CandidateCost]:
             cost_s=round(cost.total_s, 6),
             parts_s={name: round(part, 6) for name, part in cost.parts().items()},
             cached_tokens=view.cached_tokens,
-            predicted_tokens=view.predicted_tokens,
+            predicted_tokens=view.reachable_tokens,
         )
         for view, cost in zip(record.pool, costs, strict=False)
     ]

@@ -151,19 +151,20 @@ class Generation:
         ticket = deps.load.sent(
             worker.id,
             job.prompt_tokens,
-            view.predicted_tokens,
+            view.reachable_tokens,
             streams=job.request.stream,
             now=now,
             certain=bool(job.tokens) and job.request.is_one_sequence,
+            loaded_tokens=view.reachable_tokens - view.predicted_tokens,
         )
         self._tell(job, worker, ticket)
         deps.breaker.sending(worker.id, now)
-        job.case = self._audited(job, worker, view.predicted_tokens, now)
+        job.case = self._audited(job, worker, view.reachable_tokens, now)
         record = job.record
         record.worker, record.choice, record.pool = worker.id, choice, seen
         record.reason = record.reason if not job.tokens else choice.reason
         record.attempts += 1
-        record.predicted_cached_tokens = view.predicted_tokens if job.tokens else None
+        record.predicted_cached_tokens = view.reachable_tokens if job.tokens else None
         deps.decisions.placed(record)
         return worker, ticket
 
@@ -178,7 +179,7 @@ class Generation:
                 ticket.prompt_tokens,
                 ticket.held_tokens,
                 ticket.streams,
-                ticket.certain,
+                ticket.certain and not ticket.loaded_tokens,
                 tuple(job.tokens),
                 job.request.namespace,
             )

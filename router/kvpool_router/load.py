@@ -78,6 +78,8 @@ class Ticket:
     due_at: float
     desk: _Desk
     """The books that it is in, though the worker's name may have newer ones by now."""
+    loaded_tokens: int = 0
+    """Of the held tokens, those that the worker was expected to load from below its GPU."""
     first_token_at: float | None = None
     finished: bool = False
     prefill_clock: float = 0.0
@@ -115,6 +117,10 @@ class Load:
     def rates(self, worker: WorkerId) -> Rates:
         return self._calibration.rates(worker)
 
+    def load_s(self, worker: WorkerId, tokens: int) -> float:
+        """Seconds until the worker has loaded so many tokens from below its GPU."""
+        return self._calibration.load_s(worker, tokens) if tokens else 0.0
+
     def sent(
         self,
         worker: WorkerId,
@@ -125,8 +131,10 @@ class Load:
         now: float,
         certain: bool = True,
         own: bool = True,
+        loaded_tokens: int = 0,
     ) -> Ticket:
-        """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache.
+        """A request goes out. `held_tokens` of its `prompt_tokens` are expected in the worker's cache, and of those
+        `loaded_tokens` below its GPU: what is loaded delays its own first token, and keeps nobody else waiting.
 
         `certain` says that the tokens were counted and are of one prompt and one answer; any other request takes its
         place in the queue but teaches nothing.
@@ -135,8 +143,9 @@ class Load:
         rates = self._calibration.rates(worker)
         prefill_s = rates.prefill_s(prompt_tokens - held_tokens, held_tokens)
         ahead = self._ahead_s(desk, now)
-        due_at = now + ahead + prefill_s + rates.overhead_s
+        due_at = now + ahead + prefill_s + rates.overhead_s + self.load_s(worker, loaded_tokens)
         ticket = Ticket(worker, prompt_tokens, held_tokens, streams, certain, own, now, prefill_s, ahead, due_at, desk)
+        ticket.loaded_tokens = loaded_tokens
         if not desk.queue:
             desk.burst_is_over = True
             desk.head_since = now
@@ -155,6 +164,10 @@ class Load:
         desk = self._current(ticket.desk, now)
         if id(ticket) not in desk.queue:
             return
+        alone = len(desk.queue) == 1 and not desk.decoding and not ticket.ahead_s
+        if ticket.loaded_tokens and ticket.certain and alone:
+            elapsed_s = now - ticket.sent_at
+            self._calibration.observe_load(ticket.worker, ticket.loaded_tokens, ticket.new_tokens, elapsed_s)
         covered = [ticket]
         for other in list(desk.queue.values()):
             if other is ticket:
@@ -172,7 +185,7 @@ class Load:
         ticket.finished = True
         desk = self._current(ticket.desk, now)
         desk.own -= ticket.own
-        if ticket.certain and output_tokens and not ticket.streams:
+        if ticket.certain and output_tokens and not ticket.streams and not ticket.loaded_tokens:
             self._observe_answer(desk, ticket, now, output_tokens)
         if id(ticket) in desk.queue:
             self._given_up(desk, ticket, now)
@@ -285,7 +298,7 @@ class Load:
     def _observe(self, desk: _Desk, covered: list[Ticket], ticket: Ticket, now: float) -> None:
         elapsed = now - desk.head_since
         desk.prefill_clock += elapsed
-        if not all(each.certain for each in covered):
+        if not all(each.certain and not each.loaded_tokens for each in covered):
             desk.burst = None
             return
         new = sum(each.new_tokens for each in covered)

@@ -20,6 +20,8 @@ class HeldTokens(Protocol):
     def predicted_tokens(self) -> int: ...
     @property
     def history_tokens(self) -> int: ...
+    @property
+    def reachable_tokens(self) -> int: ...
 
 
 class PrefixMap(Protocol):
@@ -41,9 +43,10 @@ class Holding(NamedTuple):
     cached_tokens: int
     predicted_tokens: int
     history_tokens: int
+    reachable_tokens: int
 
 
-NOTHING = Holding(0, 0, 0)
+NOTHING = Holding(0, 0, 0, 0)
 
 
 def eligible(
@@ -67,6 +70,7 @@ def holdings(matches: Sequence[Mapping[WorkerId, HeldTokens]]) -> Mapping[Worker
                 before.cached_tokens + held.cached_tokens,
                 before.predicted_tokens + held.predicted_tokens,
                 before.history_tokens + held.history_tokens,
+                before.reachable_tokens + held.reachable_tokens,
             )
     return found
 
@@ -91,6 +95,8 @@ def views(pool: Sequence[Worker], load: Load, held: Mapping[WorkerId, HeldTokens
                 own.cached_tokens,
                 own.predicted_tokens,
                 own.history_tokens,
+                own.reachable_tokens,
+                load.load_s(worker, own.reachable_tokens - own.predicted_tokens),
             )
         )
     return found

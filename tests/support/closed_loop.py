@@ -84,7 +84,8 @@ class ClosedLoop:
     def _arrive(self, now: float) -> None:
         size, tokens = self._draw.randrange(300, 4000), self._draw.randrange(8, 64)
         pool = [
-            WorkerView(each, self.load.standing(each, now), self.load.rates(each), 0, 0, 0) for each in self.workers
+            WorkerView(each, self.load.standing(each, now), self.load.rates(each), 0, 0, 0, 0, 0.0)
+            for each in self.workers
         ]
         engine = self._strategy(RequestView(size), pool, now).position
         slowness = self.engines[engine](len(self.placed))

@@ -22,6 +22,8 @@ def view(
     held: int = 0,
     cached: int | None = None,
     history: int | None = None,
+    reachable: int | None = None,
+    load_s: float = 0.0,
     queued: int = 0,
     queued_tokens: int = 0,
     queued_s: float = 0.0,
@@ -32,7 +34,14 @@ def view(
 ) -> WorkerView:
     load = Standing(queued, queued_tokens, queued_s, running, context, queued + running, last_sent)
     return WorkerView(
-        WorkerId(name, 0), load, rates, held if cached is None else cached, held, held if history is None else history
+        WorkerId(name, 0),
+        load,
+        rates,
+        held if cached is None else cached,
+        held,
+        held if history is None else history,
+        held if reachable is None else reachable,
+        load_s,
     )
 
 

@@ -43,7 +43,7 @@ class SizedMap:
         """The attention group by which a worker is credited: the first of full attention that it named."""
         self._hybrid: set[int] = set()
         """Seats whose engines have other attention groups beside the one that is credited."""
-        self._watches = Watches(self._tree.reach)
+        self._watches = Watches(self._reusable_blocks)
         self._distrusted = distrusted
         self._suspended = 0
         """Sets of first seats, as `_everyone`."""
@@ -322,6 +322,14 @@ class SizedMap:
         if tier is not Tier.GPU:
             return group is None or self._groups.get(seat) == group
         return group is None or self._groups.setdefault(seat, group) == group
+
+    def _reusable_blocks(self, seat: int, tokens: bytes, namespace: Namespace) -> int:
+        """Leading blocks by events: on the GPU, and right after them below it."""
+        blocks = self._tree.reach(seat, tokens, namespace)
+        if not self._below >> seat & 1:
+            return blocks
+        reaches = self._runs.onward(tokens, namespace, [(1 << seat, blocks)], len(Layer), LAYERS_BELOW_GPU)
+        return max([blocks, *(further for _, further in reaches)])
 
     def _go_below(
         self, tokens: bytes, namespace: Namespace, cells: list[tuple[int, Held]], found: dict[WorkerId, Held]

@@ -8,6 +8,10 @@ and w the mean number of requests queued per engine: whoever waits in the pool w
 queue the second term vanishes; under load it keeps each prefix where it belongs, even if the cache has just lost it,
 so that caches do not fill with duplicates. There is no weight to tune.
 
+What lies below an engine's GPU need not be computed, but must be loaded first: that adds to T(e) alone, since an engine
+computes for others meanwhile. So it counts for less than what is on the GPU and, wherever loading is the quicker, for
+more than nothing. An engine that could load does: it does not choose.
+
 While nobody waits, a small hit counts as none. Else the first worker to hold the system prompt that all share would
 draw all traffic of a quiet pool, and fill its cache while the others' stay empty; so each worker computes it once.
 """
@@ -37,9 +41,9 @@ class CacheAware:
 
 def _cost(prompt_tokens: int, worker: WorkerView, pressure: float) -> Cost:
     load, rates = worker.load, worker.rates
-    held, known = worker.predicted_tokens, worker.history_tokens
+    held, known, load_s = worker.reachable_tokens, worker.history_tokens, worker.load_s
     if not pressure and held * _LEAST_HIT < prompt_tokens:
-        held = 0
+        held, load_s = 0, 0.0
     new = prompt_tokens - held
     steps = -(-(load.queued_tokens + new) // BATCHED_TOKENS) or 1
     own_s = steps * rates.overhead_s + rates.prefill_s(new, held)
@@ -53,4 +57,5 @@ def _cost(prompt_tokens: int, worker: WorkerView, pressure: float) -> Cost:
     if pressure:
         known = max(known, held)
         imposed_s = pressure * rates.prefill_s(prompt_tokens - known, known)
-    return Cost(load.queued_s + own_s + decode_s + imposed_s, load.queued_s, own_s, decode_s, imposed_s)
+    total_s = load.queued_s + load_s + own_s + decode_s + imposed_s
+    return Cost(total_s, load.queued_s, own_s, decode_s, imposed_s, load_s)

@@ -27,6 +27,10 @@ class WorkerView(NamedTuple):
     """The same, or sent there so recently that they will be: at least `cached_tokens`."""
     history_tokens: int
     """Prompt tokens that it held or was sent within its last two cache sizes: at least `cached_tokens`."""
+    reachable_tokens: int
+    """Those it need not compute: `predicted_tokens`, and what it would load right after them from below its GPU."""
+    load_s: float
+    """How long that takes."""
 
 
 class Cost(NamedTuple):
@@ -38,9 +42,17 @@ class Cost(NamedTuple):
     decode_s: float
     imposed_s: float
     """Delay put on others by what would be new to the worker's history."""
+    load_s: float
+    """Loading from below the GPU."""
 
     def parts(self) -> dict[str, float]:
-        return {"queued": self.queued_s, "own": self.own_s, "decode": self.decode_s, "imposed": self.imposed_s}
+        return {
+            "queued": self.queued_s,
+            "load": self.load_s,
+            "own": self.own_s,
+            "decode": self.decode_s,
+            "imposed": self.imposed_s,
+        }
 
 
 class Choice(NamedTuple):

@@ -28,13 +28,13 @@ def test_the_newest_come_first_and_the_oldest_are_forgotten() -> None:
 def test_a_decision_tells_what_each_candidate_would_have_cost() -> None:
     log = DecisionLog(Strategy.CACHE_AWARE)
     worker = WorkerId("e0", 1)
-    view = WorkerView(worker, Standing(0, 0, 0.0, 0, 0, 0, 0.0), PRIOR, 16, 32, 32)
-    choice = Choice(0, "least cost", (Cost(0.5, 0.1, 0.2, 0.15, 0.05),))
+    view = WorkerView(worker, Standing(0, 0, 0.0, 0, 0, 0, 0.0), PRIOR, 16, 32, 32, 32, 0.0)
+    choice = Choice(0, "least cost", (Cost(0.5, 0.1, 0.2, 0.15, 0.05, 0.0),))
     log.begin(record(worker=worker, reason="least cost", pool=[view], choice=choice, ttft_s=0.25, attempts=1))
     (told,) = log.latest(1)
     (candidate,) = told.candidates
     assert (told.pod, told.dp_rank, told.ttft_ms, told.time) == ("e0", 1, 250.0, "1970-01-01T00:00:00.000+00:00")
-    assert candidate.parts_s == {"queued": 0.1, "own": 0.2, "decode": 0.15, "imposed": 0.05}
+    assert candidate.parts_s == {"queued": 0.1, "own": 0.2, "decode": 0.15, "imposed": 0.05, "load": 0.0}
     assert (candidate.cost_s, candidate.cached_tokens, candidate.predicted_tokens) == (0.5, 16, 32)
 
 

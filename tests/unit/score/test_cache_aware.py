@@ -47,7 +47,9 @@ def test_cost_grows_with_the_queue(worker: WorkerView, other: WorkerView, more: 
 @given(workers(), workers("other"), st.data())
 def test_cost_falls_with_what_is_held(worker: WorkerView, other: WorkerView, data: st.DataObject) -> None:
     held = data.draw(st.integers(worker.predicted_tokens, TOKENS - 1))
-    warmer = worker._replace(predicted_tokens=held, history_tokens=max(held, worker.history_tokens))
+    warmer = worker._replace(
+        predicted_tokens=held, reachable_tokens=held, history_tokens=max(held, worker.history_tokens)
+    )
     assert cost(warmer, other) <= cost(worker, other) + 1e-12
 
 
@@ -60,7 +62,7 @@ def test_cost_grows_with_the_decode_load(worker: WorkerView, other: WorkerView, 
 
 @given(st.lists(workers(), min_size=1, max_size=8), st.integers(0, TOKENS))
 def test_the_choice_is_within_tolerance_of_the_least_cost_and_parts_add_up(pool: list[WorkerView], prompt: int) -> None:
-    pool = [each._replace(predicted_tokens=0, history_tokens=0) for each in pool]
+    pool = [each._replace(predicted_tokens=0, reachable_tokens=0, history_tokens=0) for each in pool]
     choice = CacheAware()(RequestView(prompt), pool, 0.0)
     least = min(each.total_s for each in choice.costs)
     assert choice.costs[choice.position].total_s <= least * 1.02
@@ -77,6 +79,30 @@ def test_one_seed_always_gives_one_choice(pool: list[WorkerView], seed: int) -> 
 def test_an_idle_worker_that_holds_the_prompt_beats_one_that_does_not() -> None:
     assert pick(view("cold"), view("warm", held=4000)) == "warm"
     assert pick(view("predicted", held=4000, cached=0), view("cold")) == "predicted"
+
+
+@given(workers(), workers("other"), st.data())
+def test_what_must_be_loaded_costs_more_than_what_is_on_the_gpu_and_less_than_computing(
+    worker: WorkerView, other: WorkerView, data: st.DataObject
+) -> None:
+    reach = data.draw(st.integers(worker.predicted_tokens, TOKENS - 1))
+    loaded = reach - worker.predicted_tokens
+    on_gpu = worker._replace(predicted_tokens=reach, reachable_tokens=reach)
+    below = worker._replace(reachable_tokens=reach, load_s=loaded * 0.5 * PRIOR.token_s)
+    assert cost(on_gpu, other) <= cost(below, other) + 1e-12
+    assert cost(below, other) <= cost(worker, other) + 1e-12
+    parts = CacheAware()(RequestView(TOKENS), (below, other), 0.0).costs[0].parts()
+    assert parts["load"] in (0.0, below.load_s)
+
+
+def test_of_idle_workers_the_gpu_comes_first_then_main_memory_then_nothing() -> None:
+    cold, below = view("cold"), view("below", reachable=4000, load_s=0.02)
+    assert pick(cold, below) == "below"
+    assert pick(below, view("gpu", held=4000)) == "gpu"
+
+
+def test_where_loading_takes_longer_than_computing_the_idle_stranger_is_cheaper() -> None:
+    assert pick(view("cold"), view("below", reachable=4000, load_s=10.0)) == "cold"
 
 
 def test_a_queue_that_is_long_enough_beats_warmth() -> None:
