@@ -46,13 +46,15 @@ class EngineIds:
     async def of_chat(self, url: str, prompt: ChatPrompt, timeout_s: float) -> TokenIds:
         """The very code that reads requests answers first; `/tokenize` differs for models with a renderer of their own.
 
+        It also answers where rendering is not opened, or minds how the tools are to be used, which is not told here.
+
         Raises EngineRefused, aiohttp.ClientError, TimeoutError, msgspec.DecodeError, OverflowError (odd ids).
         """
         body = _chat_body(prompt)
         try:
             answer = await self._asked(url, RENDER, {**body, "tool_choice": _tool_choice(prompt)}, timeout_s)
         except EngineRefused as refused:
-            if not refused.not_served:
+            if not (refused.not_served or refused.is_the_prompts_fault):
                 raise
             return packed(_tokenized.decode(await self._asked(url, TOKENIZE, body, timeout_s)).tokens)
         return packed(_rendered.decode(answer).token_ids)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import zmq
 import zmq.asyncio
+from door_world import worker
 from eventually import eventually
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from kvpool_router.events.wire import decode
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.loading import LoadingTokenizer
 from kvpool_router.requests.peek import peek
+from kvpool_router.tokens.canary import AGREES, Canary
+from kvpool_router.tokens.engine_ids import EngineIds
 from kvpool_router.tokens.engine_impl import EngineTokenizer
 from kvpool_router.tokens.hf_impl import load
 from kvpool_router.workers import WorkerId
@@ -109,7 +112,9 @@ async def test_a_router_that_changes_from_asking_its_engine_to_the_models_files_
     bodies = [(path, {"model": "tiny", **body}) for path, body in BODIES.values()]
     prompts = [peek(path, json.dumps(body).encode()).prompts[0] for path, body in bodies]
     async with sim_engine(*ALL_FLAGS, *CALLS_TOOLS) as engine:
-        changing = LoadingTokenizer(EngineTokenizer(engine.http, lambda: engine.url, "the hub is being asked"))
+        changing = LoadingTokenizer(
+            EngineTokenizer(EngineIds(engine.http), lambda: engine.url, "the hub is being asked")
+        )
         asked = [await changing.encode(prompt) for prompt in prompts]
 
         async def files():
@@ -117,6 +122,16 @@ async def test_a_router_that_changes_from_asking_its_engine_to_the_models_files_
 
         await changing.follow(files())
     assert [await changing.encode(prompt) for prompt in prompts] == asked
+
+
+async def test_the_canary_finds_that_router_and_engine_agree(tokenizer):
+    async with sim_engine(*ALL_FLAGS) as engine:
+        canary = Canary(EngineIds(engine.http))
+        one = worker("engine", engine.url)
+        canary.use(tokenizer)
+        canary.follow((one,))
+        await eventually(lambda: canary.verdict(one) == AGREES)
+        await canary.close()
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
