@@ -204,6 +204,8 @@ class RouterState(ApiModel):
     queue: int
     """Requests that no worker has yet, since their prompts are still being tokenized."""
     window: WindowFacts
+    map_origin: str = ""
+    """One sentence: whether the cache map began with a sibling's or with the engines' replay, and why."""
     siblings: list[SiblingState] = []
     workers: list[WorkerState]
 

@@ -14,6 +14,7 @@ from kvpool_router.decisions import DecisionLog
 from kvpool_router.requests.refusal import Dialect, Refusal
 from kvpool_router.siblings.deeds import BOOKINGS
 from kvpool_router.siblings.giving import Streamed
+from kvpool_router.siblings.snapshot import SNAPSHOT
 
 MOST_DECISIONS = 10_000
 
@@ -28,6 +29,8 @@ def build_admin(
     router: str,
     token: Callable[[], str],
     bookings: Stream,
+    snapshot: Stream,
+    settled: Callable[[], bool],
 ) -> FastAPI:
     """`/state` and `/decisions` behind the token; `/docs` and `/openapi.json` are open, they hold no facts.
 
@@ -57,6 +60,12 @@ def build_admin(
     @app.get(f"/siblings/{BOOKINGS}", dependencies=guarded, include_in_schema=False)
     async def give_bookings() -> Response:
         return Streamed(bookings())
+
+    @app.get(f"/siblings/{SNAPSHOT}", dependencies=guarded, include_in_schema=False)
+    async def give_snapshot() -> Response:
+        if not settled():
+            raise HTTPException(status_code=503, detail="This router is only just beginning and has no map to give.")
+        return Streamed(snapshot())
 
     return app
 

@@ -42,6 +42,8 @@ from kvpool_router.readiness import Readiness
 from kvpool_router.score import STRATEGIES
 from kvpool_router.serve import Server, serve_until_told
 from kvpool_router.settings import Settings
+from kvpool_router.siblings import snapshot
+from kvpool_router.siblings.arrival import Arrival, Entrance
 from kvpool_router.siblings.asking import Ask
 from kvpool_router.siblings.following import Siblings
 from kvpool_router.siblings.giving import told_bookings
@@ -56,7 +58,10 @@ from kvpool_router.tokens.engine_impl import EngineTokenizer
 from kvpool_router.tokens.faithful import FaithfulTokenizer
 from kvpool_router.tokens.hub import model_hub
 from kvpool_router.tokens.protocol import Tokenizer
-from kvpool_router.workers import Roster, Worker
+from kvpool_router.workers import Roster, RouterPod, Worker
+
+SYNC_LOOK_S = 0.005
+"""How often a router that begins looks whether its map counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,11 @@ async def open_router(settings: Settings) -> AsyncIterator[Router]:
         engines = partial(EngineTokenizer, EngineIds(session), parts.ready_url)
         loading = LoadingTokenizer(engines("the model's own is being loaded"))
         chosen = choose_tokenizer(settings.tokenizer, engines, model_hub(), pauses_s(random.SystemRandom()))
+        readiness = _readiness(settings, parts, lambda: loading.settled)
         await stack.enter_async_context(_running(loading.follow(_tried_on(parts.canary, chosen))))
-        following = await stack.enter_async_context(_running(_follow(settings.membership, parts)))
+        following = await stack.enter_async_context(_running(_follow(settings.membership, parts, readiness)))
         tokenizer = FaithfulTokenizer(loading, parts.canary, engines)
-        yield _router(settings, parts, tokenizer, lambda: loading.settled, following)
+        yield _router(settings, parts, tokenizer, readiness, following)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -125,6 +131,8 @@ class _Parts:
     adapters: Adapters
     outbox: Outbox
     siblings: Siblings
+    arrival: Arrival
+    entrance: Entrance
 
     def ready_url(self) -> str | None:
         """Some engine that takes requests now."""
@@ -156,10 +164,15 @@ async def _parts(settings: Settings, session: aiohttp.ClientSession) -> AsyncIte
     adapters = Adapters(session, time.monotonic, pool.roster)
     wiring, canary = EngineWiring(session, plane.wired), Canary(EngineIds(session))
     ledger = partial(Ledger, pool.load, cache, pool.roster.process_of)
-    siblings = Siblings(settings.router, Ask(session, settings.admin_token), ledger, time.monotonic)
+    ask = Ask(session, settings.admin_token)
+    siblings = Siblings(settings.router, ask, ledger, time.monotonic)
+    arrival = Arrival(ask, cache, plane, time.monotonic, config.sync_timeout_s)
     decisions = DecisionLog(config.strategy, config.kept_decisions)
     try:
-        yield _Parts(pool, metrics, wiring, canary, registry, decisions, engines, adapters, Outbox(), siblings)
+        outbox, entrance = Outbox(), Entrance()
+        yield _Parts(
+            pool, metrics, wiring, canary, registry, decisions, engines, adapters, outbox, siblings, arrival, entrance
+        )
     finally:
         await siblings.close()
         await asyncio.gather(metrics.close(), wiring.close(), canary.close(), adapters.close())
@@ -172,18 +185,10 @@ def _router(
     settings: Settings,
     parts: _Parts,
     tokenizer: Tokenizer,
-    tokenizer_settled: Callable[[], bool],
+    readiness: Readiness,
     following: asyncio.Task[None],
 ) -> Router:
     pool = parts.pool
-    readiness = Readiness(
-        pool.roster,
-        parts.synced,
-        tokenizer_settled,
-        lambda: settings.membership.trouble,
-        time.monotonic,
-        settings.config.sync_timeout_s,
-    )
     report = StateReport(
         settings.router,
         tokenizer,
@@ -193,6 +198,7 @@ def _router(
         parts.decisions,
         parts.engines.liveness,
         parts.siblings,
+        parts.arrival,
         time.monotonic,
         parts.canary,
     )
@@ -206,10 +212,23 @@ def _router(
             settings.router,
             settings.admin_token,
             partial(told_bookings, parts.outbox),
+            partial(snapshot.told, pool.plane, pool.cache, pool.audit.is_trusted),
+            lambda: readiness.settled,
         ),
         readiness,
         parts.outbox,
         following,
+    )
+
+
+def _readiness(settings: Settings, parts: _Parts, tokenizer_settled: Callable[[], bool]) -> Readiness:
+    return Readiness(
+        parts.pool.roster,
+        parts.synced,
+        tokenizer_settled,
+        lambda: settings.membership.trouble,
+        time.monotonic,
+        settings.config.sync_timeout_s,
     )
 
 
@@ -231,17 +250,38 @@ def _door_deps(config: RouterConfig, parts: _Parts, tokenizer: Tokenizer) -> Doo
         decisions=parts.decisions,
         observer=pool.requests,
         misread=lambda: parts.canary.misread,
+        entrance=parts.entrance,
         clock=time.monotonic,
         wall_clock=time.time,
     )
 
 
-async def _follow(membership: Membership, parts: _Parts) -> None:
-    async for workers, routers in membership.snapshots():
-        parts.pool.take(workers, parts.metrics)
-        parts.wiring.follow(workers)
-        parts.siblings.follow(routers)
-        parts.canary.follow(workers)
+async def _follow(membership: Membership, parts: _Parts, readiness: Readiness) -> None:
+    """Takes a sibling's map before any worker is followed; requests wait until it counts, or the time for it is up."""
+    has_arrived = False
+    async with AsyncExitStack() as stack:
+        async for workers, routers in membership.snapshots():
+            if not has_arrived:
+                has_arrived = True
+                if siblings := parts.siblings.among(routers):
+                    parts.entrance.close()
+                    await stack.enter_async_context(_running(_open(parts.entrance, readiness)))
+                await parts.arrival.take(siblings)
+            _take(workers, routers, parts)
+
+
+def _take(workers: tuple[Worker, ...], routers: tuple[RouterPod, ...], parts: _Parts) -> None:
+    parts.pool.take(workers, parts.metrics)
+    parts.wiring.follow(workers)
+    parts.siblings.follow(routers)
+    parts.canary.follow(workers)
+
+
+async def _open(entrance: Entrance, readiness: Readiness) -> None:
+    while not readiness.settled:
+        readiness.judge()
+        await asyncio.sleep(SYNC_LOOK_S)
+    entrance.open()
 
 
 async def _tried_on(canary: Canary, chosen: AsyncIterator[Tokenizer]) -> AsyncIterator[Tokenizer]:

@@ -12,6 +12,7 @@ from kvpool_router.load import Load
 from kvpool_router.pick import PrefixMap
 from kvpool_router.proxy import Engines
 from kvpool_router.score.protocol import Strategy
+from kvpool_router.siblings.arrival import Entrance
 from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.tokens.protocol import Tokenizer
 from kvpool_router.workers import Roster, WorkerId
@@ -37,6 +38,7 @@ class DoorDeps:
     engines: Engines
     decisions: DecisionLog
     observer: Observer
+    entrance: Entrance
     misread: Callable[[], Collection[WorkerId]] = tuple
     """Workers that make other token ids of a prompt than this router: what it holds of them says nothing."""
     clock: Callable[[], float] = time.monotonic

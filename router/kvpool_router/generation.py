@@ -104,6 +104,8 @@ class Generation:
 
     async def _serve(self, job: _Job, send: Send) -> None:
         await self._tokenize(job)
+        if not self._deps.entrance.is_open:
+            await self._deps.entrance.passed()
         while True:
             worker, ticket = self._place(job)
             answer: Answer | None = None

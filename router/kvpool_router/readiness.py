@@ -36,6 +36,11 @@ class Readiness:
         """The process is told to end: new connections should go elsewhere."""
         self._stopping = True
 
+    @property
+    def settled(self) -> bool:
+        """It has been ready, and so has a map that is worth giving, or will not be any more."""
+        return self._reached or self._stopping
+
     def judge(self) -> tuple[bool, str]:
         """Ready or not, and one sentence that says why."""
         if self._stopping:

@@ -12,6 +12,7 @@ from kvpool_router.events.plane import EventStanding
 from kvpool_router.liveness import Liveness
 from kvpool_router.pool import Pool
 from kvpool_router.readiness import Readiness
+from kvpool_router.siblings.arrival import Arrival
 from kvpool_router.siblings.following import Siblings
 from kvpool_router.tokens.canary import Canary
 from kvpool_router.tokens.protocol import Tokenizer
@@ -34,6 +35,7 @@ class StateReport:
     decisions: DecisionLog
     liveness: Liveness
     siblings: Siblings
+    arrival: Arrival
     clock: Callable[[], float]
     canary: Canary
 
@@ -49,6 +51,7 @@ class StateReport:
             strategy=self.decisions.strategy,
             queue=self.decisions.unplaced,
             window=self.decisions.window(now),
+            map_origin=self.arrival.told,
             siblings=[
                 SiblingState(
                     router=each.router.name,

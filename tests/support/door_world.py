@@ -26,6 +26,7 @@ from kvpool_router.pick import Holding
 from kvpool_router.proxy import Engines
 from kvpool_router.requests.prompts import TokenIds, token_count
 from kvpool_router.score import STRATEGIES
+from kvpool_router.siblings.arrival import Entrance
 from kvpool_router.siblings.outbox import Outbox
 from kvpool_router.tokens.ids_impl import IdsTokenizer
 from kvpool_router.workers import Roster, Worker, WorkerId
@@ -168,6 +169,7 @@ async def door(
             engines=Engines(Liveness(roster)),
             decisions=DecisionLog(strategy),
             observer=noted,
+            entrance=Entrance(),
         )
         deps = replace(deps, **changes)  # type: ignore[arg-type]
         async with serving(build_door(deps)) as url:

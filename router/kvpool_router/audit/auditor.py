@@ -188,6 +188,10 @@ class Audit:
         """What is known of the worker; an empty account for one that has answered nothing yet."""
         return self._accounts.get(worker) or Account()
 
+    def is_trusted(self, worker: WorkerId) -> bool:
+        """Whether the worker's map is good enough to be handed on."""
+        return self.account(worker).opinion.trust is Trust.TRUSTED
+
     def forget(self, worker: WorkerId) -> None:
         """The worker is gone, or its process is a new one."""
         self._accounts.pop(worker, None)

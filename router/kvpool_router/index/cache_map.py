@@ -92,6 +92,18 @@ class CacheMap:
         """Bounds what is remembered of the worker to `tokens`: twice its cache."""
         self._of(worker).set_history(worker, tokens)
 
+    def history_tokens(self, worker: WorkerId) -> int:
+        """How much of the worker is remembered at most."""
+        return self._of(worker).history_tokens(worker)
+
+    def remembered(self, worker: WorkerId) -> Iterator[tuple[bytes, Namespace]]:
+        """The prompts that the worker's history consists of, oldest first, to be given to `remember` elsewhere."""
+        return self._of(worker).remembered(worker)
+
+    def remember(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> None:
+        """The worker was sent the prompt some time ago, by whomever."""
+        self._of(worker).remember(worker, tokens, namespace)
+
     def watch(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> Watch:
         """Follows what the worker holds of a prompt by its events, credited or not, until `unwatch`.
 

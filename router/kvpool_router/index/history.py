@@ -1,6 +1,7 @@
 """What workers were sent within about their last two cache sizes, whether or not they hold it still."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from kvpool_router.index.namespace import Namespace
 from kvpool_router.index.runs import SIGNPOST, TOKEN_BYTES, Run, RunTree
@@ -59,6 +60,14 @@ class History:
         memory.prompts[last] = self._stamp
         memory.prompts.move_to_end(last)
         self._shrink(seat, memory)
+
+    def remembered(self, seat: int) -> Iterator[tuple[bytes, Namespace]]:
+        """What `add` needs to remember the same, oldest first; a prompt a step, as long as it is remembered still."""
+        memory = self._memory(seat)
+        for last, stamp in tuple(memory.prompts.items()):
+            if memory.prompts.get(last) == stamp and last.at(SIGNPOST - 1).marks.get(seat) == stamp:
+                *_, first = upward(last)
+                yield self._runs.path(last), self._runs.namespace(first.parent)
 
     def forget(self, seat: int) -> None:
         memory = self._memories.pop(seat, None)

@@ -132,6 +132,14 @@ class SizedMap:
         self.settle()
         self._history.bound(self._seat(worker) + _KNOWN, tokens)
 
+    def remembered(self, worker: WorkerId) -> Iterator[tuple[bytes, Namespace]]:
+        self.settle()
+        return self._history.remembered(self._seat(worker) + _KNOWN)
+
+    def remember(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> None:
+        if len(tokens) >= self._block_bytes:
+            self._history.add(self._seat(worker) + _KNOWN, tokens, namespace)
+
     def watch(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> Watch:
         return self._watches.begin(self._seat(worker), self._reusable(tokens), namespace)
 

@@ -5,9 +5,14 @@ import contextlib
 
 import pytest
 from aiohttp import web
-from event_publisher import EventPublisher
+from event_publisher import EventPublisher, stored, tokens_of
 from eventually import eventually
 from kvpool_api.wire import Decision, Decisions
+from kvpool_router.events.marks import Mark
+from kvpool_router.events.standing import Lack
+from kvpool_router.siblings.frames import FrameWriter
+from kvpool_router.siblings.snapshot import SNAPSHOT, WorkerPart, encoded
+from kvpool_router.workers import WorkerId
 from router_world import TOKEN, RouterWorld, pod_of, router_pod, running_router
 from tiny_engine import TinyEngine, answers
 
@@ -136,3 +141,90 @@ async def test_bookings_are_given_to_nobody_without_the_token(pool):
     one = pool.routers[0]
     async with one.client.get(f"{one.admin}/siblings/bookings") as answer:
         assert answer.status == 401
+
+
+async def state_of(router: RouterWorld, holds):
+    async def held() -> bool:
+        return holds(await router.state())
+
+    await eventually(held)
+    return await router.state()
+
+
+def ids_of(block: int) -> list[int]:
+    raw = tokens_of(block)
+    return [int.from_bytes(raw[at : at + 4], "little") for at in range(0, len(raw), 4)]
+
+
+async def held_tokens(router: RouterWorld, block: int) -> int | None:
+    assert (await asked(router, ids_of(block)))[0] == 200
+    return (await decisions(router))[0].predicted_cached_tokens
+
+
+@pytest.fixture
+async def forgetful(tmp_path):
+    """An engine whose replay reaches back to its last batch alone, and a router that has heard it all."""
+    publisher = EventPublisher(buffer_batches=1)
+    async with TinyEngine(answers({"id": "x", "choices": []})) as engine, running_router(tmp_path, NAMES[0]) as first:
+        pod = pod_of(publisher, engine.port)
+        first.pods(pod, router_pod(NAMES[0], first))
+        await state_of(first, lambda state: any(each.synced for each in state.workers))
+        publisher.publish([stored(1)], [stored(2)])
+        await state_of(first, lambda state: state.workers[0].blocks == 2)
+        yield first, publisher, pod
+    publisher.close()
+
+
+async def test_a_new_router_begins_with_a_siblings_map_and_goes_on_from_there(tmp_path, forgetful):
+    first, publisher, _ = forgetful
+    async with running_router(tmp_path, NAMES[1]) as second:
+        state = await state_of(second, lambda state: state.ready)
+        assert state.map_origin.startswith("Began with the map of qwen-router-0: 1 workers")
+        assert (state.workers[0].events, state.workers[0].blocks) == ("EXACT", 2)
+        publisher.publish([stored(3)])
+        await state_of(second, lambda state: state.workers[0].blocks == 3)
+        assert await held_tokens(second, 1) == 16
+        assert (await first.state()).map_origin.endswith("no other router was there.")
+
+
+async def test_a_request_that_comes_before_the_map_waits_for_it(tmp_path, forgetful):
+    async with running_router(tmp_path, NAMES[1]) as second:
+        statuses = set()
+        async with asyncio.timeout(20):
+            while not statuses & {200}:
+                statuses.add((await asked(second, ids_of(1)))[0])
+        assert statuses <= {200, 503}, "before it knows the pool's engines there is nobody to send to"
+        placed = [each for each in await decisions(second) if each.pod is not None]
+        assert {each.predicted_cached_tokens for each in placed} == {16}
+
+
+async def broken(request: web.Request) -> web.StreamResponse:
+    """A sibling that dies half way through its snapshot."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    await answer.write(FrameWriter(SNAPSHOT).frame(encoded(WorkerPart(WorkerId("qwen-abc-0", 0), MARK, 1024))))
+    request.transport.close()
+    return answer
+
+
+MARK = Mark("uid-1", 0, 0, 0, b"digest", 1, Lack.NOTHING, False)
+
+
+async def test_a_sibling_that_dies_half_way_is_no_harm(tmp_path, forgetful):
+    first, _, pod = forgetful
+    async with TinyEngine(lambda request, body: broken(request)) as dying:
+        false = router_pod("qwen-router-9", RouterWorld("", dying.url, first.pods_file, first.client))
+        first.pods(pod, false)
+        async with running_router(tmp_path, NAMES[1]) as second:
+            state = await state_of(second, lambda state: state.ready)
+            assert state.map_origin.startswith("Began with the engines' own replay: no sibling's map could be taken (q")
+            assert state.workers[0].blocks == 1
+
+
+async def test_a_router_that_has_no_map_yet_gives_none(tmp_path):
+    async with running_router(tmp_path) as router:
+        url = f"{router.admin}/siblings/snapshot"
+        async with router.client.get(url, headers={"X-Kvpool-Token": TOKEN}) as answer:
+            assert answer.status == 503
+        async with router.client.get(url) as answer:
+            assert answer.status == 401
