@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,24 +43,22 @@ class Side:
 @contextlib.contextmanager
 def rig(folder: Path) -> Iterator[tuple[Side, Side, Side]]:
     """(direct, plain, ours); every process has ended when the block is left."""
-    stub, plain, http, admin = _free_ports(4)
+    stub, plain, http, admin = free_ports(4)
     with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(_running("benchmarks.proxy_rig.engine_stub", str(stub)))
-        proxy = stack.enter_context(
-            _running("benchmarks.proxy_rig.plain_proxy", str(plain), f"http://127.0.0.1:{stub}")
-        )
-        config, token, env = _router_files(folder, stub, http, admin)
+        engine = stack.enter_context(running("benchmarks.proxy_rig.engine_stub", str(stub)))
+        proxy = stack.enter_context(running("benchmarks.proxy_rig.plain_proxy", str(plain), f"http://127.0.0.1:{stub}"))
+        config, token, env = router_files(folder, _pods(stub), http, admin)
         router = stack.enter_context(
-            _running("kvpool_router", "--config", str(config), "--admin-token-file", str(token), env=env)
+            running("kvpool_router", "--config", str(config), "--admin-token-file", str(token), env=env)
         )
         for port in (stub, plain):
-            _wait(lambda port=port: _listens(port))
-        _wait(lambda: _ready(http))
+            wait(lambda port=port: listens(port))
+        wait(lambda: ready(http))
         yield Side("direct", stub, engine), Side("plain", plain, proxy), Side("ours", http, router)
 
 
 @contextlib.contextmanager
-def _running(module: str, *arguments: str, env: dict[str, str] | None = None) -> Iterator[psutil.Process]:
+def running(module: str, *arguments: str, env: dict[str, str] | None = None) -> Iterator[psutil.Process]:
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(
         command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -71,7 +69,10 @@ def _running(module: str, *arguments: str, env: dict[str, str] | None = None) ->
             process.kill()
 
 
-def _router_files(folder: Path, stub: int, http: int, admin: int) -> tuple[Path, Path, dict[str, str]]:
+def router_files(
+    folder: Path, pods: list[dict[str, object]], http: int, admin: int
+) -> tuple[Path, Path, dict[str, str]]:
+    """Configuration, token and environment of a router of these Pods."""
     config, members, token = folder / "router.json", folder / "members.json", folder / "token"
     config.write_text(
         json.dumps(
@@ -86,7 +87,7 @@ def _router_files(folder: Path, stub: int, http: int, admin: int) -> tuple[Path,
             }
         )
     )
-    members.write_text(json.dumps({"apiVersion": "v1", "kind": "PodList", "items": _pods(stub)}))
+    members.write_text(json.dumps({"apiVersion": "v1", "kind": "PodList", "items": pods}))
     token.write_text("bench")
     env = {
         "POD_NAME": "router",
@@ -115,7 +116,7 @@ def _pods(stub: int) -> list[dict[str, object]]:
     ]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -123,20 +124,20 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _ready(port: int) -> bool:
+def ready(port: int) -> bool:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
         return bool(answer.status == 200)
     return False
 
 
-def _wait(holds: object) -> None:
+def wait(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + START_S
-    while not holds():  # type: ignore[operator]
+    while not holds():
         if time.monotonic() > end:
             raise SystemExit("a process of the rig did not start")
         time.sleep(0.05)

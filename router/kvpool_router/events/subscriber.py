@@ -13,8 +13,8 @@ from kvpool_router.events.feed import ReplayUnavailable
 from kvpool_router.events.replay import LARGEST_MESSAGE_BYTES, frame_of, replayed
 from kvpool_router.events.sequence import Frame
 
-LIVE_FRAMES_KEPT = 16_384
-"""Live batches that may wait while a replay is read; the rest waits at the engine."""
+LIVE_FRAMES_KEPT = 1024
+"""Live batches of one engine that may wait here, 20 s of a busy one; the rest waits there, or is the next gap."""
 SEQUENCE_AND_PAYLOAD = 2
 """Parts of a message without a topic."""
 LONGEST_HANDSHAKE_MS = 5000
