@@ -22,6 +22,7 @@ check: $(VENV)/dev ## Format, lint, types and layers only
 bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a node or real vLLM only where it is at hand
 	$(PY) -m benchmarks.index --quick
 	$(PY) -m benchmarks.events --quick
+	$(PY) -m benchmarks.offload --quick
 	$(PY) -m benchmarks.proxy --quick
 	$(PY) -m benchmarks.tokens --quick
 	$(PY) -m benchmarks.cluster --quick --if-here
