@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
-from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
+from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent, TokenIds
 from kvpool_router.index.answers import Applied, Held, Size
 from kvpool_router.index.dump import Frozen, freeze
 from kvpool_router.index.history import History
@@ -19,6 +20,7 @@ from kvpool_router.workers import WorkerId
 _HELD, _EXPECTED, _KNOWN = (int(layer) for layer in (Layer.HELD, Layer.EXPECTED, Layer.KNOWN))
 _WHOLE_PROMPT_KINDS = frozenset({None, "full_attention", "mla_attention", "sink_full_attention"})
 """vLLM's `KVCacheSpecKind`s whose blocks are kept for a whole prompt; the others keep a window or a state."""
+_A_WINDOW = "sliding_window"
 
 
 class SizedMap:
@@ -206,7 +208,9 @@ class SizedMap:
             for tier in Tier:
                 own = seat + LAYER_OF[tier]
                 frozen += freeze(self._runs, self._tree, own, tier, self._groups.get(seat))
-        return (events for tier in frozen for events in tier.events())
+        others = BlockStored([], None, TokenIds(), self.block_tokens, kv_cache_spec_kind=_A_WINDOW)
+        hybrid = [[others]] if seat in self._hybrid else []
+        return chain(hybrid, (events for tier in frozen for events in tier.events()))
 
     def _reusable(self, tokens: bytes) -> bytes:
         """Without a last block that ends the prompt: an engine computes at least one token."""

@@ -76,6 +76,17 @@ def test_an_engine_does_not_change_its_block_size_while_it_holds_blocks():
     assert index.apply(worker, [stored(4, 0, 1)]) == Applied(stored=1)
 
 
+def test_a_dump_says_that_an_engine_has_other_attention_groups_and_which_one_counts():
+    index, other, worker = CacheMap(2, 60.0, None), CacheMap(2, 60.0, None), WORKERS[2]
+    second = stored(2, 0, 1)
+    second.group_idx = 1
+    index.apply(worker, [stored(2, 0, 1), second, BlockRemoved([1], group_idx=0)])
+    for events in index.dump(worker):
+        other.apply(worker, events)
+    assert other.is_hybrid(worker)
+    assert other.apply(worker, [second]) == Applied(refused=1)
+
+
 def test_a_dump_says_the_block_size_even_of_an_empty_cache():
     index, other, worker = CacheMap(3, 60.0, None), CacheMap(3, 60.0, None), WORKERS[2]
     index.apply(worker, [stored(2, 0, 1), BlockRemoved([1])])
