@@ -10,7 +10,7 @@ is full, and some are still predicted.
 Beside it, on the same prompts and by turns: the ordinary way, hashes in a dictionary, and Dynamo's RadixTree from
 Python (`python -m benchmarks.peers` brings it), in a process of its own that times itself. Both know the events only.
 Dynamo is given the hashes of the prompt's blocks, its time is that of `find_matches` and `scores`, which includes a hop
-to the thread that owns the tree.
+to the thread that owns the tree. Each side has made its question (tokens, hashes) right before it asks, untimed.
 """
 
 import argparse
@@ -108,15 +108,19 @@ def lookups(workers: int, worker_blocks: int, count: int) -> Lookups:
     data = families(workers, worker_blocks)
     index, hashed, found = filled(data), HashDictionary(data), Lookups()
     prompts = [prompt for _, prompt in random.Random(3).choices(data.prompts, k=count)]
-    asked = [prompt + b"\0\0\0\0" for prompt in prompts]  # one token more: an engine never reuses a whole prompt
+
+    def asked(number: int) -> bytes:
+        """With one token more, since an engine never reuses a whole prompt; made at once, as a tokenizer would."""
+        return prompts[number] + b"\0\0\0\0"
+
     with ExitStack() as stack:
         dynamo = stack.enter_context(Dynamo(data, prompts)) if DYNAMO.is_here else None
         for first in range(0, count, ROUND):
             these = range(first, min(first + ROUND, count))
-            answers = [timed(partial(index.match, asked[number], PLAIN, 1.0)) for number in these]
+            answers = [timed(partial(index.match, asked(number), PLAIN, 1.0)) for number in these]
             expected = [cached_blocks(held) for _, held in answers]
             found.mine.rounds.append([seconds * 1e6 for seconds, _ in answers])
-            ordinary = [timed(partial(hashed.match, asked[number])) for number in these]
+            ordinary = [timed(partial(hashed.match, asked(number))) for number in these]
             assert [blocks for _, blocks in ordinary] == expected
             found.hashed.rounds.append([seconds * 1e6 for seconds, _ in ordinary])
             if dynamo is not None:

@@ -1,7 +1,8 @@
 """Dynamo's RadixTree, asked from Python, in an interpreter that has it: `dynamo_side.py` under the peer's environment.
 
 Reads pickled stretches `(worker, parent, hashes, tokens)` and prompts until None, then lists of prompts' numbers; each
-is answered by a pickled list of `(seconds, {worker: blocks})`. Hashing a prompt's blocks is not timed.
+is answered by a pickled list of `(seconds, {worker: blocks})`. A prompt's blocks are hashed right before it is asked
+about, untimed.
 """
 
 import json
@@ -53,9 +54,8 @@ def main():
     stretches, prompts = pickle.load(told), pickle.load(told)
     tree = RadixTree()
     fill(tree, stretches)
-    asked = [local_hashes(prompt) for prompt in prompts]
     while True:
-        answers = [timed(tree, asked[number]) for number in pickle.load(told)]
+        answers = [timed(tree, local_hashes(prompts[number])) for number in pickle.load(told)]
         pickle.dump(answers, sys.stdout.buffer)
         sys.stdout.buffer.flush()
 

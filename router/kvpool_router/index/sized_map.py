@@ -106,9 +106,10 @@ class SizedMap:
             tokens = self._reusable(tokens)
         reaches = self._runs.match(tokens, namespace, self._eligible)
         cells = _overlay(self._everyone, reaches, self.block_tokens)
+        workers = self._seats.workers
         found: dict[WorkerId, Held] = {}
         for members, held in cells:
-            found.update(dict.fromkeys(self._seats.workers(members), held))
+            found |= dict.fromkeys(workers(members), held)
         if self._below:
             self._go_below(tokens, namespace, cells, found)
         return found
@@ -379,8 +380,20 @@ def named_size(events: Iterable[KvEvent]) -> int | None:
 def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
     """Sets of workers that agree in all three layers, with what they hold; without those that have nothing.
 
-    Most workers were sent once what they hold now, and nothing of it lately: those are told first.
+    Most workers were sent once what they hold now, and nothing of it lately: that needs no comparing of sets.
     """
+    cells: list[tuple[int, Held]] = []
+    for members, blocks in reaches:
+        holders = members & everyone
+        if holders << _KNOWN | holders != members:
+            return _overlay_by_layers(everyone, reaches, block_tokens)
+        tokens = blocks * block_tokens
+        if tokens:
+            cells.append((holders, Held(tokens, tokens, tokens, tokens)))
+    return cells
+
+
+def _overlay_by_layers(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
     layers: list[tuple[int, int, int, int]] = []
     expecting = 0
     for members, blocks in reaches:
