@@ -54,7 +54,7 @@ class EventPlane:
         observer: Observer,
     ) -> None:
         self._map = cache_map
-        self._around = Surroundings(cache_map, context, Pace(), monotonic, wall_clock, rhythm, observer)
+        self._around = Surroundings(cache_map, context, Pace(monotonic), monotonic, wall_clock, rhythm, observer)
         self._streams: dict[WorkerId, WorkerStream] = {}
         self._readings: dict[WorkerId, Reading] = {}
         self._ending: set[asyncio.Task[None]] = set()

@@ -10,7 +10,7 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from kvpool_router.events.feed import ReplayUnavailable
-from kvpool_router.events.replay import LARGEST_MESSAGE_BYTES, frame_of, replayed
+from kvpool_router.events.replay import LARGEST_MESSAGE_BYTES, frame_of, received, replayed
 from kvpool_router.events.sequence import Frame
 
 LIVE_FRAMES_KEPT = 1024
@@ -67,6 +67,7 @@ class Subscription:
 
     def __enter__(self) -> Self:
         self._socket = self._context.socket(zmq.SUB)
+        self._plain: zmq.Socket[bytes] = zmq.Socket.shadow(self._socket.underlying)
         for option, value in _OPTIONS.items():
             self._socket.set(option, value)
         self._socket.set(zmq.SUBSCRIBE, b"")
@@ -120,7 +121,7 @@ class Subscription:
         # The socket's own timeout: to cancel a receive could lose the message that it was about to give.
         self._socket.set(zmq.RCVTIMEO, round(timeout_s * 1000))
         try:
-            while (frame := frame_of(parts := await self._socket.recv_multipart())) is None:
+            while (frame := frame_of(parts := await received(self._socket, self._plain))) is None:
                 self._foreign()
         except zmq.Again:
             return None

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kvpool_router.events.follower import Follower, Rhythm
 from kvpool_router.events.map_sink import SLICE_BLOCKS, MapSink, slices
-from kvpool_router.events.pace import Pace
+from kvpool_router.events.pace import STRETCH_S, Pace
 from kvpool_router.events.sequence import Frame
 from kvpool_router.events.standing import Lack
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, decode
@@ -25,7 +26,7 @@ def new_map() -> CacheMap:
 
 
 def sink_on(cache_map: CacheMap) -> MapSink:
-    return MapSink(WORKER, cache_map, Pace(), lambda: 5.0, Heard())
+    return MapSink(WORKER, cache_map, Pace(time.monotonic), lambda: 5.0, Heard())
 
 
 def payload(*events: dict[str, object]) -> bytes:
@@ -188,7 +189,7 @@ async def test_a_block_stored_after_an_unknown_one_shows_that_the_cache_has_not_
 
 async def test_lags_and_skips_are_told_as_they_are_even_where_the_engines_clock_is_ahead():
     heard = Heard()
-    sink = MapSink(WORKER, new_map(), Pace(), lambda: 0.5, heard)
+    sink = MapSink(WORKER, new_map(), Pace(time.monotonic), lambda: 0.5, heard)
     await sink.apply(Frame(0, payload(stored(1), UNREADABLE[Lack.STORED])), live=True)
     await sink.apply(Frame(1, payload(stored(2))), live=False)
     sink.count_foreign()
@@ -207,22 +208,46 @@ def credit(cache_map: CacheMap, tokens: bytes) -> int:
     return held.cached_tokens if held else 0
 
 
-async def test_slices_of_many_workers_take_turns():
-    pace = Pace()
+@pytest.mark.parametrize(("slice_s", "in_a_turn"), [(STRETCH_S, 1), (STRETCH_S / 2, 2), (STRETCH_S / 4, 4)])
+async def test_slices_of_many_workers_share_stretches_in_order_of_arrival(slice_s, in_a_turn):
+    now, turn = 0.0, 0
     ran: list[tuple[int, str]] = []
-    turn = 0
+    pace = Pace(lambda: now)
+
+    def one(name: str) -> None:
+        nonlocal now
+        now += slice_s
+        ran.append((turn, name))
 
     async def work(name: str) -> None:
-        for _ in range(3):
-            await pace.run(lambda: ran.append((turn, name)))
+        for _ in range(4):
+            await pace.run(lambda: one(name))
 
     workers = [asyncio.create_task(work(name)) for name in "abc"]
     while not all(worker.done() for worker in workers):
         turn += 1
         await asyncio.sleep(0)
     turns = [turn for turn, _ in ran]
-    assert len(set(turns)) == len(turns) == 9
-    assert [name for _, name in ran[:3]] == ["a", "b", "c"]
+    assert max(turns.count(each) for each in turns) <= in_a_turn
+    assert [name for _, name in ran].count("c") == 4
+    assert {name for _, name in ran[:6]} == {"a", "b", "c"}, "nobody waits until another has ended"
+
+
+async def test_one_workers_short_slices_do_not_cost_a_turn_each():
+    pace, turns = Pace(lambda: 0.0), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    for _ in range(100):
+        await pace.run(int)
+    counting.cancel()
+    await asyncio.wait([counting])
+    assert turns < 5
 
 
 def test_removed_blocks_are_those_that_were_stored():

