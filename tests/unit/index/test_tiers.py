@@ -155,3 +155,13 @@ def test_blocks_are_counted_by_tier(index):
     index.drop(A)
     assert [index.blocks(A, tier) for tier in Tier] == [0, 0, 0]
     assert index.size() == (0, 0, 0, 0, 0)
+
+
+def test_a_watch_counts_what_could_be_loaded_as_engines_count_it() -> None:
+    index = CacheMap(BLOCK, prediction_ttl_s=10.0, history_tokens=100_000)
+    index.apply(A, [stored(1, 2, 3), offloaded(1), offloaded(2), offloaded(3), BlockRemoved([2, 3])])
+    watch = index.watch(A, prompt(1, 2, 3), PLAIN)
+    assert (watch.at_first, watch.least, watch.most) == (3, 3, 3)
+    index.apply(A, [BlockRemoved([3], "CPU")])
+    index.look_away(A, watch)
+    assert (watch.least, watch.most) == (2, 3)
