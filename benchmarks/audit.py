@@ -18,7 +18,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from kvpool_api.wire import EventState, MapTrust
 from kvpool_router.audit.auditor import Audit, Case
@@ -68,14 +67,14 @@ class Prompt:
     salt: str | None
 
 
-def conversations(rng: random.Random) -> Iterator[Prompt]:
+def conversations(rng: random.Random, salted_every: int) -> Iterator[Prompt]:
     """Turns of many conversations, mixed; each goes on from what it said before."""
     shared = [array("I", (rng.randrange(VOCABULARY) for _ in range(SHARED_BLOCKS * BLOCK))) for _ in range(FAMILIES)]
     going: list[tuple[array, int, str | None]] = []  # type: ignore[type-arg]
     while True:
         if len(going) < 2 * FAMILIES or rng.random() < 1 / TURNS:
             family = rng.randrange(FAMILIES)
-            going.append((shared[family], 0, None if family % 4 else f"salt {family}"))
+            going.append((shared[family], 0, None if family % salted_every else f"salt {family}"))
         position = rng.randrange(len(going))
         said, turn, salt = going.pop(position)
         said = said + array("I", (rng.randrange(VOCABULARY) for _ in range(TURN_BLOCKS * BLOCK + rng.randrange(BLOCK))))
@@ -91,7 +90,7 @@ class Engine:
     buffer: deque[bytes] = field(default_factory=lambda: deque(maxlen=BUFFERED_BATCHES))
     published: int = 0
     lie: Lie | None = None
-    reset: Literal["no", "told", "silent"] = "no"
+    flush: bool = False
     """To be done as soon as no request uses the cache."""
     busy: bool = False
 
@@ -135,7 +134,7 @@ class Asked:
 class World:
     """Arrivals, steps and events on one virtual clock."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, salted_every: int = 4) -> None:
         self.now = 0.0
         self.cache = CacheMap(BLOCK, 60.0, 2 * CACHE_BLOCKS * BLOCK)
         self.engines = {}
@@ -150,7 +149,7 @@ class World:
         self.load, self.strategy = Load(Calibration()), CacheAware(seed)
         self.answers: dict[WorkerId, int] = dict.fromkeys(self.engines, 0)
         self._rng = random.Random(seed)
-        self._prompts = conversations(self._rng)
+        self._prompts = conversations(self._rng, salted_every)
         self._asked: dict[EngineRequest, Asked] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -186,10 +185,9 @@ class World:
             return
         step = engine.core.schedule()
         if step is None:
-            if engine.reset != "no" and engine.core.pool.reset():
-                if engine.reset == "silent":
-                    engine.core.take_events()
-                engine.reset = "no"
+            if engine.flush and engine.core.pool.reset():
+                engine.core.take_events()
+                engine.flush = False
             return
         engine.busy = True
 
@@ -259,14 +257,28 @@ def honest(seed: int, answers: int) -> Found:
     return Found(sum(world.answers.values()), sum(account.opinion.falls for account in accounts), told)
 
 
-def lying(seed: int, answers: int, begin: Callable[[Engine], None]) -> Found:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one engine does, after how many answers of all, and where salts are: in one of so many families.
+
+    Salts are lied about from the start and in all families: what continues blocks that were told with their salt
+    inherits it, and prompts that a map does not know soon go to engines whose maps do.
+    """
+
+    begin: Callable[[Engine], None]
+    before: int = BEFORE_LIES
+    salted_every: int = 4
+
+
+def lying(seed: int, answers: int, trial: Trial) -> Found:
     """One engine lies from a moment on; the others do not, and must not be blamed."""
-    world = World(seed)
-    world.run(lambda: sum(world.answers.values()) >= BEFORE_LIES)
+    world = World(seed, trial.salted_every)
+    world.run(lambda: sum(world.answers.values()) >= trial.before)
     liar, *others = world.engines
-    begin(world.engines[liar])
-    before, wrong_before, end = world.answers[liar], wrong(world, liar), BEFORE_LIES + answers
-    until_found, misled = None, 0
+    trial.begin(world.engines[liar])
+    before, wrong_before, end = world.answers[liar], wrong(world, liar), trial.before + answers
+    until_found: int | None = None
+    misled = 0
     last_wrong = wrong_before
 
     def ended() -> bool:
@@ -291,20 +303,15 @@ def _lies(lie: Lie) -> Callable[[Engine], None]:
     return begin
 
 
-def _tell_no_salts(engine: Engine) -> None:
-    """From an empty cache on: what continues blocks that were told with their salt inherits it."""
-    engine.lie, engine.reset = without_salts, "told"
-
-
 def _flush(engine: Engine) -> None:
-    engine.reset = "silent"
+    engine.flush = True
 
 
-LIES: dict[str, Callable[[Engine], None]] = {
-    "wrong_tokens": _lies(with_wrong_tokens),
-    "wrong_salt": _tell_no_salts,
-    "lost_removals": _lies(without_removals),
-    "silent_flush": _flush,
+LIES = {
+    "wrong_tokens": Trial(_lies(with_wrong_tokens)),
+    "wrong_salt": Trial(_lies(without_salts), before=0, salted_every=1),
+    "lost_removals": Trial(_lies(without_removals)),
+    "silent_flush": Trial(_flush),
 }
 
 
@@ -315,11 +322,13 @@ def measure(quick: bool) -> dict[str, float]:
     figures: dict[str, float] = {"honest_answers": true.answers, "honest_false_alarms": true.falls}
     for outcome in Outcome:
         figures[f"honest_{outcome.value}_percent"] = 100 * true.outcomes[outcome] / compared
-    for name, begin in LIES.items():
-        runs = [lying(seed, LYING_ANSWERS // (3 if quick else 1), begin) for seed in ((1,) if quick else (1, 2, 3))]
+    seeds, lying_answers = ((1,), LYING_ANSWERS // 3) if quick else ((1, 2, 3), LYING_ANSWERS)
+    for name, trial in LIES.items():
+        runs = [lying(seed, lying_answers, trial) for seed in seeds]
         found = [run.until_found for run in runs if run.until_found is not None]
         figures[f"{name}_found_share"] = len(found) / len(runs)
-        figures[f"{name}_answers_until_found_worst"] = max(found, default=float("nan"))
+        if found:
+            figures[f"{name}_answers_until_found_worst"] = max(found)
         figures[f"{name}_misled_requests_worst"] = max(run.misled for run in runs)
         figures[f"{name}_misled_percent_worst"] = max(100 * run.misled / run.answers for run in runs)
         figures[f"{name}_others_blamed"] = sum(run.falls for run in runs)
