@@ -44,7 +44,9 @@ class SentPrefixes:
     def match(self, tokens: TokenIds, namespace: Namespace, now: float) -> Mapping[WorkerId, Holding]:
         held = token_count(tokens)
         return {
-            worker: Holding(0, held, held) for worker, ids, there in self.prompts if (ids, there) == (tokens, namespace)
+            worker: Holding(0, held, held, held)
+            for worker, ids, there in self.prompts
+            if (ids, there) == (tokens, namespace)
         }
 
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
