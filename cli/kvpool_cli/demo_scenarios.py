@@ -93,6 +93,6 @@ def manifest(scenario: Scenario, strategy: Strategy) -> dict[str, JsonValue]:
             },
             "resources": {"limits": {"nvidia.com/gpu": engines.gpus}},
             "replicas": ENGINES,
-            "router": {"scheduling": {"strategy": strategy.value}},
+            "router": {"replicas": 1, "scheduling": {"strategy": strategy.value}},
         },
     }

@@ -226,8 +226,8 @@ class PodTemplate(ApiModel):
 class RouterSpec(ApiModel):
     """The router in front of the engines."""
 
-    replicas: Annotated[int, Field(ge=1, le=16)] = 1
-    """Router Pods; each keeps the whole cache map."""
+    replicas: Annotated[int, Field(ge=1, le=16)] = 2
+    """Router Pods; each keeps the whole cache map, and a new one begins with that of another."""
     image: ImageReference | None = None
     """The router's image; the operator's own release when omitted."""
     resources: ResourceRequirements = ResourceRequirements(requests={"cpu": "500m", "memory": "512Mi"})

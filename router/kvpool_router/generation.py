@@ -180,6 +180,7 @@ class Generation:
                 worker.incarnation,
                 ticket.prompt_tokens,
                 ticket.held_tokens,
+                ticket.loaded_tokens,
                 ticket.streams,
                 ticket.certain and not ticket.loaded_tokens,
                 tuple(job.tokens),

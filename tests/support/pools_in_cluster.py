@@ -14,8 +14,8 @@ from kvnode import cluster, own_images
 
 MODEL = "Qwen/Qwen3-32B"
 POOLS = "inferencepools.kvpool.dev"
-SMALL_ROUTER = {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
-"""What a router asks for by default, two cores hold three times."""
+SMALL_ROUTER = {"replicas": 1, "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}}}
+"""One, and small: what a router asks for by default, two cores hold three times."""
 
 
 def simulated() -> str:

@@ -19,4 +19,4 @@ def sent(
     prompt_tokens: int = 40,
 ) -> Sent:
     """A request whose first block the worker is expected to have."""
-    return Sent(number, worker, process, prompt_tokens, 16, streams, True, (PROMPT,), NAMESPACE)
+    return Sent(number, worker, process, prompt_tokens, 16, 0, streams, True, (PROMPT,), NAMESPACE)

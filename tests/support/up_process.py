@@ -22,7 +22,8 @@ READY_WITHIN_S = 40
 
 
 def manifest(name="pool", replicas=2, **spec):
-    """A pool of simulated engines."""
+    """A pool of simulated engines behind one router, where the spec asks for no more."""
+    spec["router"] = {"replicas": 1} | spec.get("router", {})
     return {
         "apiVersion": "kvpool.dev/v1alpha1",
         "kind": "InferencePool",

@@ -9,6 +9,7 @@ from kvpool_api.labels import (
     TEMPLATE_HASH,
     admin_secret_name,
     router_name,
+    router_selector,
 )
 from kvpool_api.pool import InferencePool
 from kvpool_api.wire import (
@@ -31,6 +32,7 @@ ROUTER_USER = 65532
 ROUTER_PRE_STOP_S = 5
 """A router that leaves still takes connections this long: until no Service sends it any."""
 ROUTER_GRACE_S = 60
+SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
 
 def router_deployment(pool: InferencePool, default_image: str) -> Json:
@@ -72,9 +74,20 @@ def _pod_spec(pool: InferencePool, default_image: str) -> Json:
         "serviceAccountName": router_name(name),
         "enableServiceLinks": False,
         "securityContext": unprivileged(ROUTER_USER),
+        "topologySpreadConstraints": [_spread(name, key) for key in SPREAD_OVER],
         "terminationGracePeriodSeconds": ROUTER_GRACE_S,
         "containers": [_container(pool, default_image)],
         "volumes": volumes,
+    }
+
+
+def _spread(pool: str, topology_key: str) -> Json:
+    """Apart if it can be: a router whose map a sibling can replace should not go with it."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology_key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {**router_selector(pool)}},
     }
 
 

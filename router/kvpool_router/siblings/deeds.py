@@ -21,6 +21,8 @@ class Sent(msgspec.Struct, tag="sent", frozen=True, gc=False):
     prompt_tokens: int
     held_tokens: int
     """Prompt tokens that the worker was expected to have."""
+    loaded_tokens: int
+    """Those of them that it has below its GPU."""
     streams: bool
     certain: bool
     """As `Ticket.certain`."""

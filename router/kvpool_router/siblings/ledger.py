@@ -63,6 +63,7 @@ class Ledger:
             now=now,
             certain=deed.certain,
             own=False,
+            loaded_tokens=deed.loaded_tokens,
         )
         for prompt in deed.prompts:
             self._cache.sent(deed.worker, prompt, deed.namespace, now)
