@@ -24,6 +24,7 @@ bench: $(VENV)/dev ## Run every benchmark in its quick form; those that need a n
 	$(PY) -m benchmarks.events --quick
 	$(PY) -m benchmarks.offload --quick
 	$(PY) -m benchmarks.proxy --quick
+	$(PY) -m benchmarks.replicas --quick
 	$(PY) -m benchmarks.tokens --quick
 	$(PY) -m benchmarks.cluster --quick --if-here
 	$(PY) -m benchmarks.rollouts --quick --if-here
