@@ -43,7 +43,9 @@ def _change(how: str, rules: list[tuple[str, str, str]]) -> None:
 
 
 def _unshare() -> list[str]:
-    return ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    """With process ids of its own too: whatever ends this program ends all that it has started."""
+    own = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return ["unshare", *own, *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 
 
 def _possible() -> bool:

@@ -94,12 +94,13 @@ class Subscription:
         libzmq goes on trying by itself while nothing listens, but not after a peer that is no publisher.
         """
         self._monitor.set(zmq.RCVTIMEO, LONGEST_HANDSHAKE_MS)
+        mute = f"{self._events} accepts connections, but no event publisher answers there, or it hangs."
         while (event := await self._event()) != zmq.Event.HANDSHAKE_SUCCEEDED:
             if event in (None, zmq.Event.DISCONNECTED):
-                hindered(f"What answers at {self._events} is no event publisher, or it hangs.")
+                hindered(mute)
                 return False
             if event == zmq.Event.CONNECTED:
-                hindered(f"{self._events} accepts connections, but no publisher answers there.")
+                hindered(mute)
             else:
                 hindered(f"No connection to {self._events}: nothing listens there, or the way is blocked.")
         return True

@@ -12,6 +12,7 @@ from eventually import eventually
 from kvpool_api.wire import EventState
 from kvpool_router.engine_metrics import Reading
 from kvpool_router.events.map_sink import SLICE_BLOCKS
+from kvpool_router.events.subscriber import Subscription
 from kvpool_router.events.wiring import SILENT, Source
 from stoppable_relay import StoppableRelay
 
@@ -253,7 +254,7 @@ async def test_a_publisher_that_is_not_there_yet_is_approximate_and_found_when_i
 async def test_a_hung_publisher_is_approximate_with_its_reason(world, publisher):
     with mute_listener() as mute:
         world.follow(engine(publisher, events=mute))
-        await eventually(lambda: "no publisher answers" in world.reason)
+        await eventually(lambda: "no event publisher answers" in world.reason)
         assert world.state is EventState.APPROXIMATE
 
 
@@ -264,10 +265,30 @@ async def test_a_publisher_that_hangs_while_shaking_hands_is_tried_again(world, 
         await eventually(lambda: "or it hangs" in world.reason)
 
 
+async def test_the_reason_stays_the_same_while_a_hung_publisher_is_tried_again_and_again(world, publisher, monkeypatch):
+    """It becomes a condition's message: one that comes and goes would be written at every round."""
+    monkeypatch.setattr("kvpool_router.events.subscriber.LONGEST_HANDSHAKE_MS", 20)
+    attempts = 0
+    established = Subscription.established
+
+    async def counted(subscription, hindered):
+        nonlocal attempts
+        attempts += 1
+        return await established(subscription, hindered)
+
+    monkeypatch.setattr(Subscription, "established", counted)
+    with mute_listener() as mute:
+        world.follow(engine(publisher, events=mute))
+        await eventually(lambda: "or it hangs" in world.reason)
+        reasons = set()
+        await eventually(lambda: reasons.add(world.reason) or attempts >= 4)
+    assert len(reasons) == 1
+
+
 async def test_another_kind_of_socket_at_the_events_address_shows_and_is_left_for_a_publisher(world, publisher):
     """The two ports of a pod told the wrong way round, until somebody mends it."""
     world.follow(engine(publisher, events=publisher.replay))
-    await eventually(lambda: "is no event publisher" in world.reason)
+    await eventually(lambda: "no event publisher answers" in world.reason)
     assert world.state is EventState.APPROXIMATE
     address = publisher.replay
     publisher.close()

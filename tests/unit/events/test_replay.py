@@ -4,6 +4,8 @@ import pytest
 import zmq
 import zmq.asyncio
 from event_publisher import END, EventPublisher, stored
+from hypothesis import given
+from hypothesis import strategies as st
 from kvpool_router.events.feed import ReplayUnavailable
 from kvpool_router.events.replay import frame_of, replayed
 from kvpool_router.events.sequence import Frame
@@ -28,6 +30,12 @@ def test_a_batch_is_found_in_the_messages_of_every_release(parts):
 @pytest.mark.parametrize("parts", [[], [b"x"], [b"topic", b"seven", b"x"], [SEVEN]])
 def test_a_message_without_a_number_is_no_batch(parts):
     assert frame_of(parts) is None
+
+
+@given(st.lists(st.binary(max_size=12) | st.sampled_from([SEVEN, END, b""]), max_size=6))
+def test_whatever_parts_a_message_has_it_is_a_batch_or_none(parts):
+    frame = frame_of(parts)
+    assert frame is None or (frame.payload == parts[-1] and -(1 << 63) <= frame.sequence < 1 << 63)
 
 
 def test_the_end_mark_is_the_number_minus_one():
@@ -66,3 +74,13 @@ async def test_silence_and_a_bad_address_make_a_replay_unavailable_with_the_addr
             [frame async for frame in replayed(context, address, 0, 0.05)]
     with pytest.raises(ReplayUnavailable, match="cannot be asked"):
         [frame async for frame in replayed(context, "smoke://signal", 0, 0.05)]
+
+
+async def test_an_engine_that_cannot_be_reached_has_not_been_asked(context):
+    """A question left behind would be answered to nobody once the engine is back."""
+    with context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+    address = f"tcp://127.0.0.1:{port}"
+    with pytest.raises(ReplayUnavailable, match="cannot be reached") as trouble:
+        [frame async for frame in replayed(context, address, 0, 0.05)]
+    assert trouble.value.unheard
