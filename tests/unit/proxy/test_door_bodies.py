@@ -89,7 +89,8 @@ async def test_a_prompt_returns_to_the_worker_that_was_sent_it() -> None:
         record = (await world.finished(4))[-1]
         assert record.predicted_cached_tokens == 2000
         assert record.choice is not None
-        assert [sorted(cost.parts()) for cost in record.choice.costs] == [["decode", "imposed", "own", "queued"]] * 2
+        parts = ["decode", "imposed", "load", "own", "queued"]
+        assert [sorted(cost.parts()) for cost in record.choice.costs] == [parts] * 2
 
 
 async def test_a_batch_is_placed_once_by_all_its_prompts() -> None:
