@@ -1,11 +1,13 @@
 """Routers and engines in virtual time: the router's own map, books and strategy, the simulator's own engines."""
 
 import heapq
+import statistics
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from random import Random
+from typing import NamedTuple
 
 from kvpool_router.calibration import Calibration
 from kvpool_router.events.wire import BlockRemoved, BlockStored, KvEvent, TokenIds
@@ -34,6 +36,14 @@ PLAIN = Namespace()
 PROCESS = Incarnation("uid", 0)
 
 
+class Found(NamedTuple):
+    """Of the counted requests of one world."""
+
+    hit_percent: float
+    ttft_mean_ms: float
+    ttft_p90_ms: float
+
+
 @dataclass(eq=False)
 class _Asked:
     """One request on its way."""
@@ -42,6 +52,7 @@ class _Asked:
     worker: WorkerId
     ticket: Ticket
     number: int
+    arrived_at: float
     has_begun: bool = False
 
 
@@ -88,9 +99,9 @@ class World:
         self._per_s = per_s
         self._order = count()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
-        self.ended: list[EngineRequest] = []
+        self._ttft_s: dict[int, float] = {}
 
-    def hit_percent(self, warm_up: int, counted: int) -> float:
+    def found(self, warm_up: int, counted: int) -> Found:
         """Of the `counted` requests after the first `warm_up`."""
         arrives, asked = 0.0, []
         for number, tokens in enumerate(islice(self._traffic, warm_up + counted)):
@@ -102,7 +113,9 @@ class World:
             now, _, event = heapq.heappop(self._due)
             event(now)
         late = asked[warm_up:]
-        return percent(sum(each.cached_tokens or 0 for each in late), sum(each.prompt_tokens for each in late))
+        hit = percent(sum(each.cached_tokens or 0 for each in late), sum(each.prompt_tokens for each in late))
+        ttft_s = sorted(seconds for number, seconds in self._ttft_s.items() if number >= warm_up)
+        return Found(hit, 1000 * statistics.mean(ttft_s), 1000 * ttft_s[int(0.9 * (len(ttft_s) - 1))])
 
     def _at(self, when: float, event: Callable[[float], None]) -> None:
         heapq.heappush(self._due, (when, next(self._order), event))
@@ -113,7 +126,7 @@ class World:
         worker, held = router.choose(tokens, now)
         router.cache.sent(worker, tokens, PLAIN, now)
         ticket = router.load.sent(worker, request.prompt_tokens, held, streams=True, now=now)
-        self._asked[id(request)] = (at, _Asked(request, worker, ticket, number))
+        self._asked[id(request)] = (at, _Asked(request, worker, ticket, number, now))
         self._tell(at, Sent(number, worker, PROCESS, request.prompt_tokens, held, 0, True, True, (tokens,), PLAIN), now)
         self._engines[worker].submit(request)
         self._step(worker, now)
@@ -138,6 +151,7 @@ class World:
             load = self._routers[at].load
             if not asked.has_begun:
                 asked.has_begun = True
+                self._ttft_s[asked.number] = now - asked.arrived_at
                 load.first_token(asked.ticket, now)
                 self._tell(at, FirstToken(asked.number), now)
             if request.finished is not None:

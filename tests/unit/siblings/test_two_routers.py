@@ -79,7 +79,8 @@ async def pool(tmp_path, publishers, let_go):
     answer = answers({"id": "x", "choices": []})
 
     async def held(request: web.Request, body: bytes) -> web.StreamResponse:
-        await let_go.wait()
+        if request.method == "POST":
+            await let_go.wait()
         return await answer(request, body)
 
     async with contextlib.AsyncExitStack() as stack:
