@@ -97,7 +97,7 @@ def rig(folder: Path, engines: int, blocks_per_s: float, *, idle: bool) -> Itera
         if idle:
             stack.enter_context(running("benchmarks.event_rig.metrics_stub", str(stub), str(engines)))
         else:
-            stack.enter_context(running("benchmarks.proxy_rig.engine_stub", str(stub)))
+            stack.enter_context(running("benchmarks.proxy_rig.engine_stub", str(stub), "untold"))
         pods = [
             _pod(number, name, stub, addresses, idle=idle)
             for number, (name, addresses) in enumerate(publishers.addresses.items(), 1)
@@ -246,9 +246,9 @@ def main() -> None:
     given = options.parse_args()
     network.enter()
     found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        if network.is_own():
-            network.prepare()
+    if network.is_own():
+        network.prepare()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         with rig(Path(folder), ENGINES, BLOCKS_PER_S, idle=False) as here:
             found |= flow(here, 3 if given.quick else 12)
             found |= restart(here)
@@ -256,7 +256,7 @@ def main() -> None:
                 found |= blocked(here, 8 if given.quick else 60)
             else:
                 print("left out: blocked ports, which want a network namespace (root, or user namespaces) and iptables")
-        with rig(Path(folder), IDLE_ENGINES, 0, idle=True) as here:
+        with rig(Path(other), IDLE_ENGINES, 0, idle=True) as here:
             found |= idle(here, 6 if given.quick else 30)
     for name, value in found.items():
         print(f"{name:34s} {value:>12.4g}")

@@ -1,6 +1,7 @@
 """An engine that computes nothing: streams chunks of a chat completion at a fixed pace, for next to no CPU.
 
-`python -m benchmarks.proxy_rig.engine_stub PORT`. A prompt's `max_tokens` says how many chunks; the pace is 2 ms.
+`python -m benchmarks.proxy_rig.engine_stub PORT [untold]`. A prompt's `max_tokens` says how many chunks; the pace is
+2 ms. It tells 768 cached tokens of every prompt; `untold` none, since a router that has events would not believe it.
 """
 
 import asyncio
@@ -41,12 +42,14 @@ def _framed(payload: bytes) -> bytes:
 
 CHUNK = _framed(_CHUNK)
 END = _framed(_USAGE) + b"0\r\n\r\n"
+UNTOLD = _framed(_USAGE.replace(b',"prompt_tokens_details":{"cached_tokens":768}', b"")) + b"0\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection; just enough HTTP for well-formed clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: bytes) -> None:
+        self._end = end
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
 
@@ -74,16 +77,16 @@ class Connection(asyncio.Protocol):
 
     def _step(self, left: int, at: float) -> None:
         if left <= 0:
-            self._transport.write(END)
+            self._transport.write(self._end)
         elif not self._transport.is_closing():
             self._transport.write(CHUNK)
             self._later(left - 1, at + PACE_S)
 
 
-async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
+async def main(port: int, end: bytes) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(end), "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), UNTOLD if "untold" in sys.argv else END))
