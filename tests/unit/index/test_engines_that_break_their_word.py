@@ -1,5 +1,7 @@
 """Events that contradict themselves or one another may cost their own engine credit; nothing else."""
 
+from itertools import product
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,13 @@ def test_lies_raise_nothing_touch_nobody_else_and_are_forgotten_whole(events, lo
     index.apply(LIAR, events)
     asked = tokens_of((0, 1, 0, 9))
     assert index.match(asked, PLAIN, 0.0)[HONEST] == Held(6, 6, 6, 6)
+    copy = CacheMap(BLOCK_TOKENS, 1.0, None, longest_run)
+    for dumped in index.dump(LIAR):
+        copy.apply(LIAR, dumped)
+    assert copy.blocks(LIAR) == index.blocks(LIAR)
+    for path in product((0, 1), repeat=4):
+        both = (each.match(tokens_of((*path, 9)), PLAIN, 0.0).get(LIAR) for each in (index, copy))
+        assert next(both) == next(both)
     index.drop(LIAR)
     assert index.match(asked, PLAIN, 0.0) == {HONEST: Held(6, 6, 6, 6)}
     index.drop(HONEST)
