@@ -18,7 +18,7 @@ __all__ = ["CHAT", "MESSAGES", "RESPONSES", "TEXT", "ids"]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "cpu-vllm.yaml"
 FOLDER = Path("/var/tmp/kvpool/tiny-llama")
-MODEL = "tiny-llama"
+MODEL, ADAPTER = "tiny-llama", "tiny-adapter"
 BLOCK, CACHE_BLOCKS = 32, 288
 START_S = 240
 RULES = "You route requests to engines. Prefer the engine that holds the longest prefix; be brief and exact. " * 24
@@ -107,9 +107,14 @@ async def real_pool(folder: Path, python: str) -> AsyncIterator[RealPool]:
 
 
 def tight(manifest):
-    """The example, with caches that overflow and the paths that vLLM opens to developers."""
+    """The example, with caches that overflow, a LoRA adapter, and the paths that vLLM opens to developers.
+
+    And one router, which so knows of every decision.
+    """
+    manifest["spec"]["router"] = {"replicas": 1}
     engine = manifest["spec"]["engine"]
     engine["args"] += ["--num-gpu-blocks-override", str(CACHE_BLOCKS)]
+    engine["args"] += ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"{ADAPTER}={FOLDER / 'adapter'}"]
     engine["env"].append({"name": "VLLM_SERVER_DEV_MODE", "value": "1"})
     return manifest
 

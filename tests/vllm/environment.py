@@ -18,7 +18,7 @@ TORCH = "2.13.0"
 HERE = Path(__file__).resolve().parent
 MODEL = Path("/var/tmp/kvpool/tiny-llama")
 """As in examples/cpu-vllm.yaml: a manifest's path is absolute, and a cache of the user's has none to write down."""
-TEMPLATE = "chat_template.jinja"
+TEMPLATE, ADAPTER = "chat_template.jinja", "adapter"
 
 OTHER_REQUIREMENTS = """
 import importlib.metadata, packaging.requirements
@@ -57,14 +57,15 @@ def prepare() -> Path:
 def _is_made(model: Path) -> bool:
     """Whether it is there, and of this release."""
     template = model / TEMPLATE
-    return template.is_file() and template.read_text() == (HERE / TEMPLATE).read_text()
+    is_current = template.is_file() and template.read_text() == (HERE / TEMPLATE).read_text()
+    return is_current and (model / ADAPTER).is_dir()
 
 
 def _make(model: Path) -> None:
     draft = model.with_name(f"{model.name}.{os.getpid()}")
     _run(interpreter(), HERE / "tiny_model.py", draft)
-    for file in draft.iterdir():
-        file.chmod(0o644)
+    for path in draft.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     if model.is_symlink():
         model.unlink()
     elif model.exists():

@@ -9,6 +9,7 @@ import pytest
 from eventually import eventually
 from mixed_requests import Mixture
 from real_engines import (
+    ADAPTER,
     BLOCK,
     CACHE_BLOCKS,
     CHAT,
@@ -162,3 +163,16 @@ async def test_a_prompt_under_another_salt_shares_nothing(pool):
         assert newest.predicted_cached_tokens == cached_of(answer)
         found.append(cached_of(answer))
     assert found == [0, 608, 0, 0, 608]
+
+
+async def test_what_an_adapter_has_cached_is_credited_to_requests_for_that_adapter_alone(pool):
+    prompt = ids(71, 640)
+    found = []
+    for model in (ADAPTER, ADAPTER, MODEL, MODEL, ADAPTER):
+        answer = await pool.complete(prompt, model=model)
+        await eventually(pool.caught_up)
+        newest = await pool.newest()
+        assert newest.predicted_cached_tokens == newest.cached_tokens == cached_of(answer)
+        found.append(newest.cached_tokens)
+    assert found == [0, 608, 0, 608, 608]
+    assert await pool.both_exact()

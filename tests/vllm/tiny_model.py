@@ -1,12 +1,16 @@
-"""Makes a random Llama of a few MB, its tokenizer trained on this repository's own text. Runs where vLLM is installed.
+"""Makes a random Llama of a few MB, its tokenizer trained on this repository's own text, and a LoRA adapter for it.
+
+Runs where vLLM is installed.
 
 python tiny_model.py FOLDER
 """
 
+import json
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -49,8 +53,24 @@ def model(vocabulary: int) -> LlamaForCausalLM:
     )
 
 
+def save_adapter(folder: Path) -> None:
+    """As PEFT saves one; large enough to change what is generated."""
+    adapted = {"q_proj": 256, "v_proj": 128}
+    weights = {}
+    for layer in range(4):
+        for name, outputs in adapted.items():
+            place = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            weights[f"{place}.lora_A.weight"] = torch.randn(8, 256) / 4
+            weights[f"{place}.lora_B.weight"] = torch.randn(outputs, 8) / 4
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**told, "target_modules": list(adapted)}))
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     words = tokenizer()
     words.save_pretrained(folder)
     model(8000).save_pretrained(folder)
+    save_adapter(folder / "adapter")
