@@ -327,7 +327,8 @@ class SizedMap:
         """Whether it is of the attention group by which the worker is credited."""
         if event.kv_cache_spec_kind in _WHOLE_PROMPT_KINDS and self._is_credited_group(seat, event.group_idx, tier):
             return True
-        self._hybrid.add(seat)
+        if tier is Tier.GPU or seat in self._groups:
+            self._hybrid.add(seat)
         return False
 
     def _is_credited_group(self, seat: int, group: int | None, tier: Tier) -> bool:

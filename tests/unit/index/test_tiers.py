@@ -115,6 +115,7 @@ def test_only_the_attention_group_that_counts_on_the_gpu_counts_below_it(index):
     other.group_idx = 1
     assert index.apply(A, [other]) == Applied(refused=1)
     assert index.apply(B, [offloaded(1)]) == Applied(refused=1)
+    assert [index.is_hybrid(worker) for worker in (A, B)] == [True, False]
 
 
 def test_a_hash_may_stand_for_several_of_the_gpus_blocks(index):
