@@ -29,7 +29,7 @@ from benchmarks.replicas_rig.virtual import Found, World
 ENGINES = 3
 CACHE_BLOCKS = 1200
 TRAFFIC = Traffic(groups=60, prefix_tokens=1500, seed=1)
-VIRTUAL_PER_S = 30.0
+VIRTUAL_PER_S = 45.0
 """Where the three engines have queues now and then: what a router does not know of then costs waiting."""
 AFTER_S = 2.0
 """A restarted router has so long until it must do as well as before."""
