@@ -48,7 +48,7 @@ class ToldCache:
 
     def clear(self, at: float) -> None:
         """It was emptied, or its process is no more."""
-        for block in [block for block, copies in self._copies.items() if copies]:
+        for block in [block for block, copies in self._copies.items() if copies > 0]:
             self._copies[block] = 1
             self._remove(at, [block])
 
@@ -93,6 +93,8 @@ class ToldCache:
     def _remove(self, at: float, blocks: Sequence[int]) -> None:
         for block in blocks:
             self.removed += 1
+            if not self._copies[block]:  # stored before anybody listened
+                continue
             self._copies[block] -= 1
             if not self._copies[block]:
                 self._note(at, self._chains[block], there=False)
