@@ -92,8 +92,8 @@ async def as_processes(folder: Path, sizes: Sizes) -> dict[str, float]:
         rig(folder / "one", 1, ENGINES, CACHE_BLOCKS, TRAFFIC.prompts()) as one,
         rig(folder / "two", 2, ENGINES, CACHE_BLOCKS, TRAFFIC.prompts()) as two,
     ):
-        for seed, side in enumerate((one, two)):
-            await side.for_s(sizes.warm_s, 1.5 * sizes.per_s, seed)
+        for side in (one, two):
+            await side.for_s(sizes.warm_s, 1.5 * sizes.per_s, 1)
         hits: dict[str, list[float]] = {"one": [], "two": []}
         for turn in range(sizes.rounds):
             order = (("one", one), ("two", two)) if turn % 2 else (("two", two), ("one", one))

@@ -66,9 +66,10 @@ class Rig:
         await asyncio.gather(*running)
 
     async def for_s(self, seconds: float, per_s: float, seed: int) -> float:
-        """Hit rate of so many seconds of load, in percent."""
+        """Hit rate, in percent, of as many requests as that is on average: so that two pools get the same prompts."""
         begun = time.monotonic()
-        await self.load(per_s, lambda: time.monotonic() < begun + seconds, seed)
+        left = iter(range(round(seconds * per_s)))
+        await self.load(per_s, lambda: next(left, None) is not None, seed)
         return self.hit_percent(begun, time.monotonic())
 
     def hit_percent(self, begin: float, end: float) -> float:
