@@ -108,12 +108,14 @@ async def test_a_router_is_told_who_is_in_its_pool(cluster: LocalCluster, port: 
     await settled(cluster, "q-router", 1)
     members = Path((await about(f"http://127.0.0.1:{port}"))["env"]["KVPOOL_MEMBERSHIP_FILE"])
 
-    def names() -> list[str]:
+    def names(role: str = "engine") -> list[str]:
         listed = json.loads(members.read_text())
         assert (listed["apiVersion"], listed["kind"]) == ("v1", "PodList")
-        return [item["metadata"]["name"] for item in listed["items"]]
+        found = [item["metadata"] for item in listed["items"]]
+        return [each["name"] for each in found if each["labels"]["kvpool.dev/role"] == role]
 
     assert names() == []
+    assert len(names("router")) == 1
     engine = tiny_pod("e0")
     engine["metadata"]["labels"] = {"kvpool.dev/pool": "q", "kvpool.dev/role": "engine"}
     made = await cluster.apply(engine, manager="m", force=True)
@@ -121,7 +123,8 @@ async def test_a_router_is_told_who_is_in_its_pool(cluster: LocalCluster, port: 
 
     async def listed() -> bool:
         found = json.loads(members.read_text())["items"]  # noqa: ASYNC240
-        return bool(found) and "True" in str(found[0].get("status", {}).get("conditions"))
+        engines = [each for each in found if each["metadata"]["name"] == "e0"]
+        return bool(engines) and "True" in str(engines[0].get("status", {}).get("conditions"))
 
     await eventually(listed)
     assert names() == ["e0"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kvpool_router.events.feed import ReplayUnavailable
 from kvpool_router.events.replay import frame_of, replayed
 from kvpool_router.events.sequence import Frame
+from quiet_ports import free_port
 
 SEVEN = (7).to_bytes(8, "big")
 
@@ -78,9 +79,7 @@ async def test_silence_and_a_bad_address_make_a_replay_unavailable_with_the_addr
 
 async def test_an_engine_that_cannot_be_reached_has_not_been_asked(context):
     """A question left behind would be answered to nobody once the engine is back."""
-    with context.socket(zmq.ROUTER) as router:
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(ReplayUnavailable, match="cannot be reached") as trouble:
         [frame async for frame in replayed(context, address, 0, 0.05)]
     assert trouble.value.unheard

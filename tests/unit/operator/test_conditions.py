@@ -27,7 +27,7 @@ def engine(slot=0, **status):
 
 
 def world(*engines, replicas=2, routers=None, before=None, **spec):
-    asked = pool(replicas, generation=7, **spec)
+    asked = pool(replicas, generation=7, **{"router": {"replicas": 1}, **spec})
     asked = asked.model_copy(update={"status": before or InferencePoolStatus()})
     heard = router([worker_state(each.name) for each in engines])
     return Observed(asked, tuple(engines), (heard,) if routers is None else routers)
