@@ -56,7 +56,7 @@ class IpcRelay:
                 await self._both_ways((reader, ours), (theirs, writer))
             finally:
                 ours.close()
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # asyncio would tell of a cancelled one as of an error
             pass
         finally:
             self._passing.discard(task)
