@@ -47,19 +47,20 @@ async def test_a_quota_is_asked_about_a_few_times_and_ever_more_seldom(
     await cluster.apply({**pool, "spec": {"model": {"name": "m"}, "replicas": 200}}, manager="user", force=False)
     deps = Deps(cluster, Routers(), SOON)
     rounds = asyncio.create_task(run_pool(deps, Ref(seam.POOL, namespace, "big"), asyncio.Event()))
+
+    def has_waited_long() -> bool:
+        refused_at = [at for at, code in asked(plane, namespace) if code == 403]
+        return any(later - earlier > 0.95 * SOON.refused_retry_s * 2**2 for earlier, later in pairwise(refused_at))
+
     try:
-        await eventually(lambda: len([code for _, code in asked(plane, namespace) if code == 403]) >= 6, within_s=60)
+        await eventually(has_waited_long, within_s=60)
     finally:
         rounds.cancel()
         with suppress(asyncio.CancelledError):
             await rounds
     codes = [code for _, code in asked(plane, namespace)]
-    refused_at = [at for at, code in asked(plane, namespace) if code == 403]
     assert 1 <= codes.count(201) <= 2  # the router's Pod may have come first
-    assert len(codes) <= 9
-    waits_s = [later - earlier for earlier, later in pairwise(refused_at[-4:])]
-    for doublings, wait_s in enumerate(waits_s):  # a busy machine makes any of them longer, and none shorter
-        assert wait_s > 0.95 * SOON.refused_retry_s * 2**doublings
+    assert codes.count(403) <= 7  # at most three until all that was made is seen, then after 0.5, 1 and 2 s
     (made,) = [
         e for e in (await cluster.list(seam.EVENT, namespace=namespace, labels={})).items if e["reason"] == "Created"
     ]
