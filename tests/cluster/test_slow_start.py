@@ -44,7 +44,8 @@ async def test_a_quota_is_asked_about_a_few_times_and_ever_more_seldom(
     await room_for(plane, namespace, 2)
     pool = {"apiVersion": "kvpool.dev/v1alpha1", "kind": "InferencePool", "metadata": {"name": "big"}}
     pool["metadata"]["namespace"] = namespace
-    await cluster.apply({**pool, "spec": {"model": {"name": "m"}, "replicas": 200}}, manager="user", force=False)
+    spec = {"model": {"name": "m"}, "replicas": 200, "router": {"replicas": 1}}
+    await cluster.apply({**pool, "spec": spec}, manager="user", force=False)
     deps = Deps(cluster, Routers(), SOON)
     rounds = asyncio.create_task(run_pool(deps, Ref(seam.POOL, namespace, "big"), asyncio.Event()))
 

@@ -95,7 +95,7 @@ class PlayedWorld:
 
     async def user_applies(self, **spec: object) -> None:
         template = {"spec": {"nodeName": NODE}}
-        whole = {"model": {"name": "Qwen/Qwen3-32B"}, "podTemplate": template, **spec}
+        whole = {"model": {"name": "Qwen/Qwen3-32B"}, "podTemplate": template, "router": {"replicas": 1}, **spec}
         head = {"apiVersion": seam.POOL.api_version, "kind": "InferencePool"}
         manifest: Manifest = {**head, "metadata": {"name": POOL_NAME, "namespace": self.namespace}, "spec": whole}
         await self.cluster.apply(manifest, manager="user", force=True)
