@@ -170,7 +170,7 @@ def test_beside_the_gateway_apis_inferencepools_the_full_name_means_ours(world: 
 
 
 def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
-    """The example with simulated engines: their image, no GPUs, no more CPU than is there, and no folder of weights.
+    """The example with simulated engines: their image, no GPUs, no more CPU and memory than is there, no folder of weights.
 
     The simulated engine brings its tokenizer; everything else stays as the example has it.
     """
@@ -180,6 +180,9 @@ def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
     spec["router"] = {**spec.get("router", {}), **SMALL_ROUTER}
     spec["model"].pop("source", None)
     spec.pop("resources", None)
+    if "cpuOffload" in spec["engine"]:
+        spec["engine"]["cpuOffload"] = {"size": "64Mi"}
+        spec["resources"] = {"limits": {"memory": "1Gi"}}
     return told
 
 

@@ -77,5 +77,5 @@ def test_every_request_is_explained_whichever_router_placed_it(kvpool, ids):
     assert all(decision["outcome"] == "ok" and len(decision["candidates"]) == 1 for decision in told)
     shown = kvpool("explain", ids[-1])
     assert ids[-1].removeprefix("cmpl-") in shown
-    assert "cost ms = queued + own + decode + imposed cached predicted" in shown
+    assert "cost ms = queued + load + own + decode + imposed cached predicted" in shown
     assert "by CacheAware: least cost" in shown
