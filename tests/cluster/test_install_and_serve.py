@@ -170,7 +170,7 @@ def test_beside_the_gateway_apis_inferencepools_the_full_name_means_ours(world: 
 
 
 def for_a_node_without_gpus(example: Path) -> dict[str, Any]:
-    """The example with simulated engines: their image, no GPUs, no more CPU and memory than is there, no folder of weights.
+    """The example with simulated engines: their image, no GPUs, only CPU and memory that is there, no weights.
 
     The simulated engine brings its tokenizer; everything else stays as the example has it.
     """
