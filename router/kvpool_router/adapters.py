@@ -33,6 +33,10 @@ class AdapterDirectory(Protocol):
         """All adapters known now."""
         ...
 
+    def all_told(self) -> bool:
+        """Whether a name that none has told is nobody's: there are engines that take requests, and each has told."""
+        ...
+
 
 class Adapters:
     """Asks engines only when a request names a model that is not the pool's own: pools without adapters pay nothing.
@@ -45,7 +49,7 @@ class Adapters:
         self._clock = clock
         self._roster = roster
         self._served: dict[str, frozenset[str]] = {}
-        """Adapters by address."""
+        """Adapters by address, of the engines that have told theirs."""
         self._asked_at = -math.inf
         self._asking: asyncio.Task[None] | None = None
 
@@ -63,6 +67,10 @@ class Adapters:
     def names(self) -> Collection[str]:
         return sorted(frozenset[str]().union(*self._served.values()))
 
+    def all_told(self) -> bool:
+        accepting = self._roster.accepting()
+        return bool(accepting) and all(worker.url in self._served for worker in accepting)
+
     async def close(self) -> None:
         if self._asking is not None:
             await stop(self._asking)
@@ -74,15 +82,20 @@ class Adapters:
         urls = {worker.url for worker in self._roster.accepting()}
         try:
             said = await asyncio.gather(*map(self._ask, urls))
-            self._served = {url: self._served.get(url, frozenset()) if own is None else own for url, own in said}
+            told = {url: self._served.get(url) if own is None else own for url, own in said}
+            self._served = {url: own for url, own in told.items() if own is not None}
         finally:
             self._asked_at = self._clock()
             self._asking = None
 
     async def _ask(self, url: str) -> tuple[str, frozenset[str] | None]:
+        """The engine's adapters: none where it refuses to tell (it wants a key), None where it does not answer now."""
         try:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
             async with self._session.get(url + MODELS, timeout=timeout) as answer:
+                if 400 <= answer.status < 500:
+                    LOG.info("%s%s answered %d, so its adapters stay unknown", url, MODELS, answer.status)
+                    return url, frozenset()
                 answer.raise_for_status()
                 return url, adapter_names(await answer.read())
         except (aiohttp.ClientError, TimeoutError) as error:

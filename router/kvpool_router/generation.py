@@ -23,7 +23,7 @@ from kvpool_router.score.protocol import RequestView
 from kvpool_router.siblings.deeds import Sent
 from kvpool_router.sse import EventStream
 from kvpool_router.tokens.protocol import Untokenizable
-from kvpool_router.unavailable import Tries, no_worker, owner_gone
+from kvpool_router.unavailable import Tries, no_worker, owner_gone, untold_model
 from kvpool_router.workers import Worker
 
 _GUESSED_BYTES_PER_TOKEN = 4
@@ -99,6 +99,8 @@ class Generation:
             return None
         engines = await self._deps.adapters.engines(model)
         if not engines:
+            if not self._deps.adapters.all_told():
+                raise untold_model(model)
             raise unknown_model(model, (*self._deps.names, *self._deps.adapters.names()))
         return engines
 

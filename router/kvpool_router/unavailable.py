@@ -42,6 +42,12 @@ def no_worker(tried: Mapping[WorkerId, str]) -> Refusal:
     return Refusal(503, f"No engine answered ({told}); send the request again shortly.", retry_after_s=RETRY_AFTER_S)
 
 
+def untold_model(name: str) -> Refusal:
+    """It may be an adapter of an engine that does not answer now, so nobody can say that there is no such model."""
+    why = f"The model `{name}` is not the pool's own, and not every engine says now whether it is an adapter"
+    return Refusal(503, f"{why}; send the request again shortly.", param="model", retry_after_s=RETRY_AFTER_S)
+
+
 def owner_gone(worker: WorkerId, why: str) -> Refusal:
     """A stored response went with the engine that held it."""
     return Refusal(404, f"The engine {worker.pod} that holds this response cannot be asked: {why}. Start anew.")

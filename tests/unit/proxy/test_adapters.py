@@ -60,6 +60,16 @@ async def test_a_name_that_nobody_serves_is_not_found_and_known_adapters_are_nam
         assert (engine.count("/v1/models"), engine.count("/v1/completions")) == (1, 0)
 
 
+async def test_a_name_may_be_an_adapters_as_long_as_an_engine_has_not_told() -> None:
+    async with LoraEngine("sql") as engine, door([engine]) as there:
+        there.deps.roster.replace((worker("a", engine.url), worker("silent", "http://127.0.0.1:1")))
+        status, answer = await there.post("/v1/completions", body("python"))
+        assert (status, "send the request again" in json.loads(answer)["error"]["message"]) == (503, True)
+        assert (await there.post("/v1/completions", body("sql")))[0] == 200
+        there.deps.roster.replace(())
+        assert (await there.post("/v1/completions", body("python")))[0] == 503
+
+
 def test_only_models_that_stand_on_another_are_adapters() -> None:
     listing = {"data": [{"id": "base", "parent": None}, {"id": "old"}, {"id": "sql", "parent": "base"}]}
     assert adapter_names(json.dumps(listing).encode()) == {"sql"}

@@ -32,7 +32,7 @@ async def test_other_paths_are_not_found_and_wrong_methods_are_told_the_right_on
 
 
 async def test_an_unknown_model_is_not_found_as_the_engine_would_say() -> None:
-    async with door([]) as world:
+    async with TinyEngine() as engine, door([engine]) as world:
         status, body = await world.post("/v1/completions", {"model": "nope", "prompt": "x"})
         error = json.loads(body)["error"]
         assert (status, error["type"], error["param"], error["code"]) == (404, "NotFoundError", "model", 404)
