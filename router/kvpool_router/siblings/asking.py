@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
+import msgspec
 
 from kvpool_router.admin_token import NoToken
 from kvpool_router.siblings.frames import FrameReader, Refused
@@ -12,6 +13,17 @@ from kvpool_router.workers import RouterPod
 CONNECT_S = 2.0
 SILENCE_S = 5.0
 """A sibling says something each second."""
+
+
+class _Error(msgspec.Struct):
+    message: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Error
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
 
 
 class Ask:
@@ -33,7 +45,7 @@ class Ask:
                 allow_redirects=False,
             ) as answer:
                 if answer.status != 200:
-                    raise Refused(f"it answered {answer.status}: {(await answer.text())[:300]}")
+                    raise Refused(f"it answered {answer.status}: {_said(await answer.read())}")
                 yield _payloads(answer.content, kind)
         except NoToken as error:
             raise Refused(str(error)) from error
@@ -41,6 +53,14 @@ class Ask:
             raise Refused("it said nothing in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Refused(f"the connection failed: {str(error) or type(error).__name__}") from error
+
+
+def _said(body: bytes) -> str:
+    """The sentence in a router's refusal, to stand within another; the beginning of any other answer."""
+    try:
+        return _refusal.decode(body).error.message.rstrip(".")
+    except msgspec.DecodeError:
+        return body[:300].decode(errors="replace")
 
 
 async def _payloads(content: aiohttp.StreamReader, kind: str) -> AsyncIterator[bytes]:

@@ -211,15 +211,38 @@ async def broken(request: web.Request) -> web.StreamResponse:
 MARK = Mark("uid-1", 0, 0, 0, b"digest", 1, Lack.NOTHING, False)
 
 
-async def test_a_sibling_that_dies_half_way_is_no_harm(tmp_path, forgetful):
+async def ended(request: web.Request) -> web.StreamResponse:
+    """A sibling that ends its snapshot in good order, but before its last word."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    await answer.write(FrameWriter(SNAPSHOT).frame(encoded(WorkerPart(WorkerId("qwen-abc-0", 0), MARK, 1024))))
+    await answer.write_eof()
+    return answer
+
+
+@pytest.mark.parametrize("gives", [broken, ended])
+async def test_a_sibling_that_dies_half_way_is_no_harm(tmp_path, forgetful, gives):
     first, _, pod = forgetful
-    async with TinyEngine(lambda request, body: broken(request)) as dying:
+    async with TinyEngine(lambda request, body: gives(request)) as dying:
         false = router_pod("qwen-router-9", RouterWorld("", dying.url, first.pods_file, first.client))
         first.pods(pod, false)
         async with running_router(tmp_path, NAMES[1]) as second:
             state = await state_of(second, lambda state: state.ready)
             assert state.map_origin.startswith("Began with the engines' own replay: no sibling's map could be taken (q")
             assert state.workers[0].blocks == 1
+
+
+async def refusing(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "There is no map yet."}}, status=503)
+
+
+async def test_a_siblings_refusal_is_told_in_its_own_sentence(tmp_path, forgetful):
+    first, _, pod = forgetful
+    async with TinyEngine(lambda request, body: refusing(request)) as other:
+        first.pods(pod, router_pod("qwen-router-9", RouterWorld("", other.url, first.pods_file, first.client)))
+        async with running_router(tmp_path, NAMES[1]) as second:
+            state = await state_of(second, lambda state: state.ready)
+            assert "(qwen-router-9: it answered 503: There is no map yet)." in state.map_origin
 
 
 async def test_a_router_that_has_no_map_yet_gives_none(tmp_path):
