@@ -181,3 +181,13 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(monkeypatch: pytest.M
     doubted = doubting(stored((1, 2), 0), stored((5, 6, 7), 0))
     assert len(doubted) == 3
     assert doubted.sift([stored((5, 6, 7, 8), 3)])[1] == 3
+
+
+def test_a_confirmed_beginning_is_still_its_adapters_and_its_salts_alone() -> None:
+    doubted = Doubted()
+    first = stored((1, 2), 0)
+    first.lora_name, first.extra_keys = "sql", [("sql", "salt"), ("sql",)]
+    doubted.add([first])
+    (confirmed, _), count = doubted.sift([stored((1, 2, 3), 2)])
+    assert isinstance(confirmed, BlockStored)
+    assert (confirmed.lora_name, confirmed.extra_keys, count) == ("sql", [("sql", "salt"), ("sql",)], 2)
