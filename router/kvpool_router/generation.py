@@ -18,7 +18,7 @@ from kvpool_router.requests.peek import peek
 from kvpool_router.requests.prompts import TokenIds, TokenPrompt, token_count
 from kvpool_router.requests.refusal import Refusal, unknown_model
 from kvpool_router.requests.request import InferenceRequest
-from kvpool_router.requests.usage import asking_for_usage, usage_of
+from kvpool_router.requests.usage import Usage, asking_for_usage, usage_of
 from kvpool_router.score.protocol import RequestView
 from kvpool_router.siblings.deeds import Sent
 from kvpool_router.sse import EventStream
@@ -243,7 +243,7 @@ class Generation:
             await self._stream(job, ticket, answer, send)
             return
         if answer.status < 400:
-            record.usage = usage_of(answer.first)
+            record.usage = self._told(job, usage_of(answer.first))
         record.outcome = OK if answer.status < 400 else str(answer.status)
         await respond(send, answer.status, answer.headers(job.request_id), answer.first)
         self._book(job)
@@ -262,5 +262,12 @@ class Generation:
                 deps.audit.first_token(job.case, now)
             record.ttft_s = now - record.arrived_at
             broken = await deps.engines.relay(answer, events, dialect, send)
-        record.usage = events.usage()
+        record.usage = self._told(job, events.usage())
         record.outcome = OK if broken is None else "engine broke off"
+
+    @staticmethod
+    def _told(job: _Job, usage: Usage | None) -> Usage | None:
+        """Of several prompts vLLM counts the tokens of all, and the cached ones of a single one: that tells nothing."""
+        if usage is None or len(job.request.prompts) <= 1:
+            return usage
+        return usage._replace(cached_tokens=None)

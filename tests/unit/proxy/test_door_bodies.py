@@ -101,6 +101,8 @@ async def test_a_batch_is_placed_once_by_all_its_prompts() -> None:
         first, second = await world.finished(2)
         assert (first.prompt_tokens, second.predicted_cached_tokens) == (48, 48)
         assert len(one.seen) == 2
+        assert second.usage is not None
+        assert second.usage.cached_tokens is None, "vLLM tells those of one prompt only"
 
 
 async def test_a_worker_that_reads_prompts_otherwise_gets_no_credit_for_what_it_was_sent() -> None:
