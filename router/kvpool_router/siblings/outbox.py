@@ -8,6 +8,8 @@ from kvpool_router.siblings.deeds import Anew, Deed, Done, FirstToken, Sent
 
 MOST_WAITING = 4096
 """Deeds that a sibling may be behind; one that is slower is told anew what is open, and loses what was between."""
+MOST_WAITING_BYTES = 32 << 20
+"""The same of the prompts in them: a sibling that hangs must not keep the prompts of thousands of requests here."""
 
 
 class Listener:
@@ -18,18 +20,20 @@ class Listener:
         self._everything = everything
         self._most = most
         self._waiting: list[Deed] = []
+        self._waiting_bytes = 0
         self._lost = False
         self.tell_anew()
 
     def tell(self, deed: Deed) -> None:
         self._waiting.append(deed)
+        self._waiting_bytes += sum(map(len, deed.prompts)) if isinstance(deed, Sent) else 0
         self.news.set()
-        if len(self._waiting) > self._most:
+        if len(self._waiting) > self._most or self._waiting_bytes > MOST_WAITING_BYTES:
             self.tell_anew()
 
     def tell_anew(self) -> None:
         """Begins with what is open at the time of the next `drawn`."""
-        self._waiting = []
+        self._waiting, self._waiting_bytes = [], 0
         self._lost = True
         self.news.set()
 
@@ -38,9 +42,9 @@ class Listener:
         self.news.clear()
         if self._lost:
             self._lost = False
-            self._waiting = []
+            self._waiting, self._waiting_bytes = [], 0
             return [Anew(), *self._everything()]
-        drawn, self._waiting = self._waiting, []
+        drawn, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return drawn
 
 

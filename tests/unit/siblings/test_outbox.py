@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from kvpool_router.siblings import outbox as outbox_module
 from kvpool_router.siblings.deeds import Anew, Done, FirstToken, Sent
 from kvpool_router.siblings.outbox import Outbox
-from sibling_deeds import sent
+from sibling_deeds import PROMPT, sent
 
 STEPS = st.lists(st.tuples(st.sampled_from(["sent", "first", "done", "draw"]), st.integers(1, 5)), max_size=60)
 
@@ -51,6 +52,19 @@ def test_what_a_slow_sibling_is_behind_is_bounded():
             outbox.sent(sent(number))
             outbox.done(number)
         assert listener.drawn() == [Anew()]
+
+
+def test_the_prompts_that_wait_for_a_slow_sibling_are_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(outbox_module, "MOST_WAITING_BYTES", 3 * len(PROMPT))
+    outbox = Outbox()
+    with outbox.listening() as listener:
+        listener.drawn()
+        for number in range(4):
+            outbox.sent(sent(number))
+            outbox.done(number)
+        assert listener.drawn() == [Anew()]
+        outbox.sent(sent(4))
+        assert listener.drawn() == [sent(4)], "what was told is not counted again"
 
 
 def test_a_listener_that_left_is_told_nothing():
