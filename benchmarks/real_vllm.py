@@ -28,6 +28,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import uvloop
+from aiohttp import ClientError
 from rich.console import Console
 from rich.table import Table
 
@@ -268,7 +269,7 @@ def _command_line(pid: int) -> bytes:
 async def _answers(bench: Rig) -> bool:
     try:
         await bench.pool.state()
-    except OSError:
+    except (OSError, ClientError):
         return False
     return True
 
