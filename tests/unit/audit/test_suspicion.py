@@ -131,3 +131,11 @@ def test_a_long_time_of_truth_forgives_a_fall():
     fallen, _ = fall(UNSUSPECTED)
     trusted = told(at(fallen, fallen.until, reread=True), *[Evidence.CREDIT_HELD] * AGREEMENTS)
     assert told(trusted, *[Evidence.HOLDING_KNOWN] * FORGIVING_AGREEMENTS).falls == 0
+
+
+def test_a_long_time_of_truth_forgives_one_fall_of_several():
+    opinion, _ = fall(UNSUSPECTED)
+    opinion, _ = fall(at(opinion, opinion.until, reread=True), now=opinion.until)
+    trusted = told(at(opinion, opinion.until, reread=True), *[Evidence.CREDIT_HELD] * AGREEMENTS)
+    assert (trusted.trust, trusted.falls) == (Trust.TRUSTED, 2)
+    assert told(trusted, *[Evidence.HOLDING_KNOWN] * FORGIVING_AGREEMENTS).falls == 1

@@ -161,3 +161,9 @@ def test_under_load_small_hits_count() -> None:
     crowd = {"queued": 8, "queued_s": 0.1, "queued_tokens": 2000}
     other, holder = view("other", **crowd), view("holder", held=TOKENS // 10, last_sent=1.0, **crowd)  # type: ignore[arg-type]
     assert pick(other, holder) == "holder"
+
+
+def test_while_nobody_waits_a_small_hit_below_the_gpu_costs_no_load_either() -> None:
+    below = view("below", reachable=TOKENS // 10, load_s=5.0)
+    (cost,) = CacheAware()(RequestView(TOKENS), (below,), 0.0).costs
+    assert (cost.load_s, cost.own_s) == (0.0, PRIOR.overhead_s + PRIOR.prefill_s(TOKENS, 0))

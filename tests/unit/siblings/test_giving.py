@@ -1,0 +1,52 @@
+import pytest
+from kvpool_router.siblings import giving
+from kvpool_router.siblings.deeds import BOOKINGS, Anew, decoded
+from kvpool_router.siblings.frames import FrameReader
+from kvpool_router.siblings.giving import told_bookings
+from kvpool_router.siblings.outbox import Outbox
+from sibling_deeds import PROMPT, sent
+
+
+class Hearer:
+    """A sibling that draws one frame after the other."""
+
+    def __init__(self, outbox):
+        self.stream = told_bookings(outbox)
+        self._reader = FrameReader(BOOKINGS)
+
+    async def deeds(self):
+        """Those of the next frame; None once the stream has ended."""
+        frame = await anext(self.stream, None)
+        if frame is None:
+            return None
+        (payload,) = self._reader.feed(frame)
+        return decoded(payload)
+
+
+@pytest.fixture
+def outbox():
+    return Outbox()
+
+
+@pytest.fixture
+async def hearer(outbox):
+    hearer = Hearer(outbox)
+    yield hearer
+    await hearer.stream.aclose()
+
+
+async def test_the_bookings_of_a_router_that_stops_end_once_nothing_is_open(outbox, hearer):
+    outbox.sent(sent(1))
+    assert await hearer.deeds() == [Anew(), sent(1)]
+    outbox.finish()
+    assert await hearer.deeds() == [], "one is still open"
+    outbox.done(1)
+    assert await hearer.deeds() is None
+
+
+async def test_what_is_told_at_once_is_bounded_by_the_bytes_of_its_prompts(monkeypatch, outbox, hearer):
+    monkeypatch.setattr(giving, "BATCH_BYTES", 2 * len(PROMPT))
+    for number in range(5):
+        outbox.sent(sent(number))
+    told = [await hearer.deeds() for _ in range(3)]
+    assert told == [[Anew(), sent(0), sent(1)], [sent(2), sent(3)], [sent(4)]]
