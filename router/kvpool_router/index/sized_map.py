@@ -102,16 +102,17 @@ class SizedMap:
             self.settle()
         if now >= self._predictions.first_expires:
             self._predictions.expire(now)
-        if not len(tokens) % self._block_bytes:
-            tokens = self._reusable(tokens)
         reaches = self._runs.match(tokens, namespace, self._eligible)
+        if not len(tokens) % self._block_bytes:
+            most = len(tokens) // self._block_bytes - 1
+            reaches = [(members, blocks if blocks < most else most) for members, blocks in reaches]
         cells = _overlay(self._everyone, reaches, self.block_tokens)
         workers = self._seats.workers
         found: dict[WorkerId, Held] = {}
         for members, held in cells:
             found |= dict.fromkeys(workers(members), held)
         if self._below:
-            self._go_below(tokens, namespace, cells, found)
+            self._go_below(self._reusable(tokens), namespace, cells, found)
         return found
 
     def has_told(self, worker: WorkerId) -> bool:
