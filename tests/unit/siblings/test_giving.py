@@ -1,8 +1,10 @@
+import asyncio
+
 import pytest
 from kvpool_router.siblings import giving
 from kvpool_router.siblings.deeds import BOOKINGS, Anew, decoded
 from kvpool_router.siblings.frames import FrameReader
-from kvpool_router.siblings.giving import told_bookings
+from kvpool_router.siblings.giving import Streamed, told_bookings
 from kvpool_router.siblings.outbox import Outbox
 from sibling_deeds import PROMPT, sent
 
@@ -50,3 +52,42 @@ async def test_what_is_told_at_once_is_bounded_by_the_bytes_of_its_prompts(monke
         outbox.sent(sent(number))
     told = [await hearer.deeds() for _ in range(3)]
     assert told == [[Anew(), sent(0), sent(1)], [sent(2), sent(3)], [sent(4)]]
+
+
+async def never(*_):
+    await asyncio.Event().wait()
+
+
+async def test_a_reader_that_takes_nothing_is_left_and_its_frames_are_closed():
+    closed = asyncio.Event()
+
+    async def frames():
+        try:
+            while True:
+                yield b"frame"
+        finally:
+            closed.set()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await never()
+
+    async with asyncio.timeout(10):
+        await Streamed(frames(), write_timeout_s=0.01)({"type": "http"}, never, send)
+    assert closed.is_set()
+
+
+async def test_a_reader_that_draws_may_wait_for_news_longer_than_a_write_may_take():
+    bodies = []
+
+    async def frames():
+        yield b"first"
+        for _ in range(9):
+            await asyncio.sleep(0)
+        yield b"second"
+
+    async def send(message):
+        bodies.append(message.get("body"))
+
+    await Streamed(frames(), write_timeout_s=0.0)({"type": "http"}, never, send)
+    assert bodies == [None, b"first", b"second", b""]
