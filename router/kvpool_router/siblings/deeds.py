@@ -1,5 +1,6 @@
 """What a router tells its siblings of each request: that it went out, began to answer, and ended."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -53,7 +54,15 @@ _ENCODER = msgspec.msgpack.Encoder(enc_hook=bytes)
 _DECODER = msgspec.msgpack.Decoder(list[Deed])
 
 
-def encoded(deeds: list[Deed]) -> bytes:
+def packed(deed: Deed, longest: int) -> bytes:
+    """The deed as `encoded` writes it; one of more than so many bytes without its prompts, so that its load counts."""
+    told = _ENCODER.encode(deed)
+    if len(told) > longest and isinstance(deed, Sent):
+        told = _ENCODER.encode(msgspec.structs.replace(deed, prompts=(), namespace=Namespace()))
+    return told
+
+
+def encoded(deeds: Sequence[Deed | msgspec.Raw]) -> bytes:
     return _ENCODER.encode(deeds)
 
 

@@ -5,11 +5,12 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 
+import msgspec
 from starlette.responses import Response
 
 from kvpool_router.asgi import CancelledWhenGone, ClientGone, Message, Receive, Scope, Send
-from kvpool_router.siblings.deeds import BOOKINGS, Deed, Sent, encoded
-from kvpool_router.siblings.frames import FrameWriter
+from kvpool_router.siblings.deeds import BOOKINGS, Deed, encoded, packed
+from kvpool_router.siblings.frames import LONGEST_PAYLOAD, FrameWriter
 from kvpool_router.siblings.outbox import Outbox
 
 LOG = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ BATCH_S = 0.003
 HEARTBEAT_S = 1.0
 """A stream that says nothing says so: without a word for several of these, the connection is dead."""
 BATCH_BYTES = 1 << 20
+LONGEST_DEED = LONGEST_PAYLOAD - 16
+"""Leaves room in a frame for what makes a list of it."""
 WRITE_TIMEOUT_S = 10.0
 """A reader that takes nothing for so long is as good as gone, though TCP would hold on to it for many minutes."""
 
@@ -38,16 +41,17 @@ async def told_bookings(outbox: Outbox) -> AsyncGenerator[bytes, None]:
                 yield writer.frame(encoded(batch))
 
 
-def _batches(deeds: Iterable[Deed]) -> Iterator[list[Deed]]:
+def _batches(deeds: Iterable[Deed]) -> Iterator[list[msgspec.Raw]]:
     """In order; at least one, empty where there is nothing to tell."""
-    batch: list[Deed] = []
+    batch: list[msgspec.Raw] = []
     weight = 0
     for deed in deeds:
-        own = sum(map(len, deed.prompts)) if isinstance(deed, Sent) else 0
+        told = packed(deed, LONGEST_DEED)
+        own = len(told)
         if batch and weight + own > BATCH_BYTES:
             yield batch
             batch, weight = [], 0
-        batch.append(deed)
+        batch.append(msgspec.Raw(told))
         weight += own
     yield batch
 

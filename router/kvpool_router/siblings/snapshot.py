@@ -10,14 +10,16 @@ from kvpool_router.events.marks import Mark
 from kvpool_router.events.wire import KvEvent, decode
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.siblings.frames import FrameWriter, Refused
+from kvpool_router.siblings.frames import LONGEST_PAYLOAD, FrameWriter, Refused
 from kvpool_router.workers import WorkerId
 
 SNAPSHOT = "snapshot"
 """The kind of stream that it travels in, and the last part of its path."""
 AMID_BATCH_TRIES, AMID_BATCH_PAUSE_S = 20, 0.005
 """A worker whose map is amid a batch has no mark: it is asked again so often, then left to be replayed."""
-PROMPTS_AT_ONCE = 16
+PROMPTS_AT_ONCE, PROMPT_BYTES_AT_ONCE = 16, 1 << 20
+LONGEST_PROMPT = LONGEST_PAYLOAD - 64
+"""Encoded bytes; leaves room in a frame for what makes a part of it."""
 
 
 class WorkerPart(msgspec.Struct, tag="worker", frozen=True):
@@ -116,12 +118,18 @@ def _batch(events: Sequence[KvEvent]) -> bytes:
 
 
 def _batched(prompts: Iterable[tuple[bytes, Namespace]]) -> Iterator[list[tuple[bytes, Namespace]]]:
+    """In order, without those that no frame has room for."""
     batch: list[tuple[bytes, Namespace]] = []
+    weight = 0
     for prompt in prompts:
-        batch.append(prompt)
-        if len(batch) == PROMPTS_AT_ONCE:
+        own = len(msgspec.msgpack.encode(prompt, enc_hook=bytes))
+        if own > LONGEST_PROMPT:
+            continue
+        if batch and (len(batch) == PROMPTS_AT_ONCE or weight + own > PROMPT_BYTES_AT_ONCE):
             yield batch
-            batch = []
+            batch, weight = [], 0
+        batch.append(prompt)
+        weight += own
     if batch:
         yield batch
 

@@ -1,12 +1,14 @@
 import asyncio
 
+import msgspec
 import pytest
+from kvpool_router.index.namespace import Namespace
 from kvpool_router.siblings import giving
-from kvpool_router.siblings.deeds import BOOKINGS, Anew, decoded
+from kvpool_router.siblings.deeds import BOOKINGS, Anew, decoded, encoded
 from kvpool_router.siblings.frames import FrameReader
 from kvpool_router.siblings.giving import Streamed, told_bookings
 from kvpool_router.siblings.outbox import Outbox
-from sibling_deeds import PROMPT, sent
+from sibling_deeds import sent
 
 
 class Hearer:
@@ -46,12 +48,22 @@ async def test_the_bookings_of_a_router_that_stops_end_once_nothing_is_open(outb
     assert await hearer.deeds() is None
 
 
-async def test_what_is_told_at_once_is_bounded_by_the_bytes_of_its_prompts(monkeypatch, outbox, hearer):
-    monkeypatch.setattr(giving, "BATCH_BYTES", 2 * len(PROMPT))
+async def test_what_is_told_at_once_is_bounded_in_bytes(monkeypatch, outbox, hearer):
+    monkeypatch.setattr(giving, "BATCH_BYTES", 5 * len(encoded([sent(0)])) // 2)
     for number in range(5):
         outbox.sent(sent(number))
     told = [await hearer.deeds() for _ in range(3)]
     assert told == [[Anew(), sent(0), sent(1)], [sent(2), sent(3)], [sent(4)]]
+
+
+async def test_a_request_that_no_frame_has_room_for_is_told_without_its_prompt(monkeypatch, outbox, hearer):
+    short, long = sent(0), msgspec.structs.replace(sent(1), prompts=(bytes(1000),))
+    monkeypatch.setattr(giving, "LONGEST_DEED", len(encoded([short])) - 1)
+    for deed in (long, short):
+        outbox.sent(deed)
+    outbox.sent(msgspec.structs.replace(long, number=2))
+    bare = msgspec.structs.replace(long, prompts=(), namespace=Namespace())
+    assert await hearer.deeds() == [Anew(), bare, short, msgspec.structs.replace(bare, number=2)]
 
 
 async def never(*_):

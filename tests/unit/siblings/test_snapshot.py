@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from event_publisher import stored, tokens_of
 from hypothesis import given, settings
@@ -7,8 +8,19 @@ from kvpool_router.events.standing import Lack
 from kvpool_router.events.wire import BlockStored, TokenIds
 from kvpool_router.index.cache_map import CacheMap
 from kvpool_router.index.namespace import Namespace
-from kvpool_router.siblings.frames import FrameReader, FrameWriter, Refused
-from kvpool_router.siblings.snapshot import SNAPSHOT, EndPart, EventsPart, HistoryPart, Loading, encoded, told
+from kvpool_router.siblings import snapshot
+from kvpool_router.siblings.frames import LONGEST_PAYLOAD, FrameReader, FrameWriter, Refused
+from kvpool_router.siblings.snapshot import (
+    LONGEST_PROMPT,
+    SNAPSHOT,
+    EndPart,
+    EventsPart,
+    HistoryPart,
+    Loading,
+    Part,
+    encoded,
+    told,
+)
 from sibling_deeds import WORKERS
 
 PLAIN = Namespace()
@@ -102,6 +114,40 @@ async def test_a_history_goes_on_elsewhere_as_where_it_began(before, after):
             cache.sent(WORKERS[at % 2], prompt_of(path), namespace, 0.0)
     for path, namespace in (*before, *after):
         assert taker.match(prompt_of(path), namespace, 1e9) == giver.match(prompt_of(path), namespace, 1e9)
+
+
+def long_prompts(*blocks):
+    """Prompts of so many blocks that share none, each for the first worker, with the giver's map that has them."""
+    paths = [[at] * count for at, count in enumerate(blocks, 1)]
+    padding = ([9], PLAIN)
+    return [prompt_of(path)[:-4] for path in paths], told_map(
+        (), [e for path in paths for e in ((path, PLAIN), padding)]
+    )
+
+
+async def histories(giver):
+    """What is told of the first worker's prompts, part by part."""
+    reader = FrameReader(SNAPSHOT)
+    payloads = [payload for frame in await frames(giver) for payload in reader.feed(frame)]
+    parts = [msgspec.msgpack.decode(payload, type=Part) for payload in payloads]
+    told = [[prompt for prompt, _ in each.prompts] for each in parts if isinstance(each, HistoryPart)]
+    return told[:-1]
+
+
+async def test_a_prompt_that_no_frame_has_room_for_is_left_out_of_the_history(monkeypatch):
+    (short, fits, _, last), giver = long_prompts(2, 20, 21, 3)
+    longest = len(msgspec.msgpack.encode((fits, PLAIN)))
+    monkeypatch.setattr(snapshot, "LONGEST_PROMPT", longest)
+    told = await histories(giver)
+    assert told == [[short, fits, last]]
+    assert len(encoded(HistoryPart([(fits, PLAIN)]))) <= longest + LONGEST_PAYLOAD - LONGEST_PROMPT
+
+
+async def test_what_is_told_of_a_history_at_once_is_bounded_in_bytes(monkeypatch):
+    (one, two, long, three), giver = long_prompts(2, 2, 20, 3)
+    monkeypatch.setattr(snapshot, "PROMPT_BYTES_AT_ONCE", 5 * len(one) // 2)
+    told = await histories(giver)
+    assert told == [[one, two], [long], [three]]
 
 
 @settings(deadline=None)
