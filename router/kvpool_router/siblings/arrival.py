@@ -19,14 +19,17 @@ class Entrance:
     """Where requests wait while this router could know where their prompts are cached, but does not yet."""
 
     def __init__(self) -> None:
-        self.is_open = True
         self._opened = asyncio.Event()
+        self._opened.set()
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
 
     def close(self) -> None:
-        self.is_open = False
+        self._opened.clear()
 
     def open(self) -> None:
-        self.is_open = True
         self._opened.set()
 
     async def passed(self) -> None:
