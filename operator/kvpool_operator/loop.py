@@ -36,7 +36,7 @@ from kvpool_operator.settings import Settings
 from kvpool_operator.status import status_of, status_of_unreadable
 from kvpool_operator.status.cache import facts_due_at
 from kvpool_operator.status.causes import waits_without_a_word
-from kvpool_operator.status.conditions import ROUTERS_SILENT
+from kvpool_operator.status.conditions import ROUTERS_APART, ROUTERS_SILENT
 from kvpool_operator.status.scheduling import seen_by_a_scheduler_at
 from kvpool_operator.turns import Turns
 from kvpool_operator.watching import PoolNews, changes
@@ -135,7 +135,7 @@ def _next_looks(
         yield now + settings.refused_retry_s
     if any(each.type == ConditionType.KV_EVENTS_FLOWING and each.status == "False" for each in status.conditions):
         yield now + settings.doubt_interval_s
-    if any(each.reason == ROUTERS_SILENT for each in status.conditions):
+    if any(each.reason in (ROUTERS_APART, ROUTERS_SILENT) for each in status.conditions):
         yield now + settings.silence_interval_s
     yield from (due for engine in seen.engines if (due := seen_by_a_scheduler_at(engine)) is not None and due > now)
     if any(waits_without_a_word(engine.pod) for engine in seen.engines):

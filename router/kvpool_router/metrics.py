@@ -2,7 +2,15 @@
 
 from collections.abc import Callable, Iterable
 
-from kvpool_api.wire import EventState, MapTrust, RouterState, TokenParity, UntokenizedCause, WorkerState
+from kvpool_api.wire import (
+    EventState,
+    MapTrust,
+    RouterState,
+    SiblingState,
+    TokenParity,
+    UntokenizedCause,
+    WorkerState,
+)
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -171,7 +179,7 @@ _COUNTERS: tuple[tuple[str, str, Callable[[WorkerState], float]], ...] = (
 
 
 class WorkerMetrics(Collector):
-    """One series a worker, read from the state at the time of the scrape: a worker that is gone leaves none behind."""
+    """One series a worker or sibling, read from the state at the time of the scrape: who is gone leaves none behind."""
 
     def __init__(
         self,
@@ -195,6 +203,7 @@ class WorkerMetrics(Collector):
             "1 while the pool's Pods cannot be followed (the last known ones stand) or one had to be left out.",
             self._membership_trouble() is not None,
         )
+        yield _heard(state.siblings)
         for name, text, value in _GAUGES:
             yield _gauge(name, text, ((worker, value(worker)) for worker in state.workers))
         for name, text, count in _COUNTERS:
@@ -213,6 +222,17 @@ class WorkerMetrics(Collector):
 def _flag(name: str, text: str, is_so: bool) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"kvpool_router_{name}", text)
     family.add_metric((), is_so)
+    return family
+
+
+def _heard(siblings: Iterable[SiblingState]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "kvpool_router_sibling_heard",
+        "1 if this router hears from the sibling what it sends where, 0 if not: then that is not counted in.",
+        labels=("sibling",),
+    )
+    for each in siblings:
+        family.add_metric((each.router,), each.heard)
     return family
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvpool_api.conditions import Condition
 from kvpool_api.status import InferencePoolStatus
-from kvpool_api.wire import EventState, RouterState, Strategy, WindowFacts, WorkerState
+from kvpool_api.wire import EventState, RouterState, SiblingState, Strategy, WindowFacts, WorkerState
 from kvpool_operator.cluster.seam import POOL, Ref
 from kvpool_operator.runtime.metrics import OperatorMetrics
 from kvpool_operator.runtime.pulse import Pulse
@@ -108,5 +108,6 @@ def _state() -> RouterState:
         strategy=Strategy.CACHE_AWARE,
         queue=0,
         window=window,
+        siblings=[SiblingState(router="router-1", heard=True, reason="Heard.", in_flight=0)],
         workers=[worker],
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from kvpool_api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from kvpool_api.labels import ROUTER_CONTAINER, router_name
 from kvpool_api.manifest import at
-from kvpool_api.wire import ASKS_ENGINES, EventState, TokenParity, WorkerState
+from kvpool_api.wire import ASKS_ENGINES, ROUTER_ADMIN_PORT, EventState, TokenParity, WorkerState
 
 from kvpool_operator.build.router_config import router_config
-from kvpool_operator.manifests import rfc3339
-from kvpool_operator.observed import Observed
+from kvpool_operator.manifests import condition, label, rfc3339, seconds
+from kvpool_operator.observed import Observed, Router
 from kvpool_operator.plan.actions import Done, because, briefly, subject
 from kvpool_operator.plan.strangers import may_not_begin, name_taken
 from kvpool_operator.status.causes import cause
@@ -20,11 +20,20 @@ from kvpool_operator.status.workload import ENGINES_STARTING, PAUSED, first_caus
 
 ROUTERS_STARTING = "RoutersStarting"
 ROUTERS_SILENT = "RoutersSilent"
+ROUTERS_APART = "RoutersApart"
 ENGINES_SILENT = "EnginesSilent"
 TOKENS_DIFFER = "TokensDiffer"
 _LIVENESS = "the kubelet restarts what fails its liveness probe, after about a minute"
 _MUTE_MEANS = "requests are served, but nobody sees what it knows of engines, and drains wait for their whole timeout"
 _MUTE_MEND = "see its log, and what stands between it and the operator (NetworkPolicies, a service mesh)"
+_APART_MEANS = "requests are served, but each is placed without what the other has sent where"
+_APART_MEND = (
+    f"let routers reach each other's admin port {ROUTER_ADMIN_PORT} (NetworkPolicies of others, a service mesh);"
+    " each one's /state says how it fails"
+)
+_MOMENT_S = 10.0
+"""A router that has been ready for so long has had the time to be heard: siblings try again after 2 s at most."""
+_TEMPLATE_HASH = "pod-template-hash"
 _DIFFERENCE_MEANS = "their caches are not told apart by the router's own tokens"
 _HELD_BACK = "while spec.paused is true nothing is made, changed or deleted; set it to false to go on"
 _PASSING_WORDS = re.compile(r" ?\(Request ID: [^)]*\)")
@@ -56,14 +65,14 @@ def verdicts(seen: Observed, done: Sequence[Done], now: float) -> Mapping[Condit
     found = {
         ConditionType.ACCEPTED: _accepted(seen, done),
         ConditionType.WORKLOAD_READY: Verdict("True" if serves else "False", why),
-        ConditionType.ROUTER_READY: _router_ready(seen),
+        ConditionType.ROUTER_READY: _router_ready(seen, now),
         ConditionType.KV_EVENTS_FLOWING: _events_flowing(seen),
         ConditionType.SCALING_ACTIVE: _false(because("Manual", "spec.replicas is set by hand")),
         ConditionType.PAUSED: _paused(seen),
     }
     found[ConditionType.PROGRESSING] = _progressing(seen, done, found[ConditionType.ROUTER_READY])
     found[ConditionType.READY] = _ready(seen, found)
-    found[ConditionType.DEGRADED] = _degraded(seen, trouble, found)
+    found[ConditionType.DEGRADED] = _degraded(seen, trouble, found, now)
     return found
 
 
@@ -104,12 +113,13 @@ def _accepted(seen: Observed, done: Sequence[Done]) -> Verdict:
     return _true("Accepted", "the cluster takes all that the spec asks for")
 
 
-def _router_ready(seen: Observed) -> Verdict:
+def _router_ready(seen: Observed, now: float) -> Verdict:
     ready = _routers_ready(seen)
     told = f"{ready} of {seen.pool.spec.router.replicas} routers are ready"
-    mute = _mute(seen)
+    mute, apart = _mute(seen), _apart(seen, now)
     if ready:
-        return _true(ROUTERS_SILENT if mute else "RoutersReady", "; ".join([told, *mute[:1], *_tokenizing(seen)]))
+        words = "; ".join([told, *mute[:1], *apart[:1], *_tokenizing(seen)])
+        return _true(ROUTERS_SILENT if mute else ROUTERS_APART if apart else "RoutersReady", words)
     why = next(_troubled(seen), None)
     if why is not None:
         return _false(because(why.code, f"{told}; {why.message}"))
@@ -137,6 +147,26 @@ def _mute(seen: Observed) -> Sequence[str]:
         for router in seen.routers
         if router.running and router.silent and router.has_been_ready and not router.terminating
     ]
+
+
+def _apart(seen: Observed, now: float) -> Sequence[str]:
+    """Routers that serve and do not hear a sibling that serves too, though the operator hears both.
+
+    Not while routers are rolled: those of two releases may not understand each other.
+    """
+    told = {each.name: each.state for each in seen.routers if each.state is not None and _is_settled(each, now)}
+    rolls = len({label(each.pod, _TEMPLATE_HASH) for each in seen.routers}) > 1
+    if rolls or any(each.terminating for each in seen.routers):
+        return ()
+    pairs = ((name, each) for name, state in told.items() for each in state.siblings)
+    return sorted(
+        f"{name} does not hear {each.router}" for name, each in pairs if not each.heard and each.router in told
+    )
+
+
+def _is_settled(router: Router, now: float) -> bool:
+    since = seconds(condition(router.pod, "Ready").get("lastTransitionTime"))
+    return router.ready and now - (since or 0.0) >= _MOMENT_S
 
 
 def _tokenizing(seen: Observed) -> Iterator[str]:
@@ -238,7 +268,7 @@ def _ready(seen: Observed, found: Mapping[ConditionType, Verdict]) -> Verdict:
     return _true("Ready" if seen.pool.spec.replicas else serves.code, serves.message)
 
 
-def _degraded(seen: Observed, trouble: Reason | None, found: Mapping[ConditionType, Verdict]) -> Verdict:
+def _degraded(seen: Observed, trouble: Reason | None, found: Mapping[ConditionType, Verdict], now: float) -> Verdict:
     """Less, or less well, than asked. A pool that starts for the first time without trouble is not."""
     ready = found[ConditionType.READY]
     starts = ready.reason.code in _STARTING
@@ -256,6 +286,8 @@ def _degraded(seen: Observed, trouble: Reason | None, found: Mapping[ConditionTy
         return Verdict("True", found[ConditionType.KV_EVENTS_FLOWING].reason)
     if (stuck := next(_troubled(seen), None)) is not None:
         return Verdict("True", stuck)
+    if (apart := _still_apart(seen, now)) is not None:
+        return Verdict("True", apart)
     return _false(because("AsAsked", "nothing is amiss"))
 
 
@@ -284,11 +316,24 @@ def _tokens_differ(seen: Observed) -> Reason | None:
 def _still_mute(seen: Observed) -> Reason | None:
     """Routers that serve and do not tell their state, the second time at least: one answer may be late."""
     mute = _mute(seen)
-    known = (each for each in seen.pool.status.conditions if each.type == ConditionType.ROUTER_READY)
-    if not mute or not any(each.reason == ROUTERS_SILENT for each in known):
+    if not mute or not _was_told(seen, ROUTERS_SILENT):
         return None
     mend = next((router.mend for router in seen.routers if router.mend), _MUTE_MEND)
     return because(ROUTERS_SILENT, f"{mute[0]}; {_MUTE_MEANS}; {mend}")
+
+
+def _still_apart(seen: Observed, now: float) -> Reason | None:
+    """The second time at least: a stream that breaks off is begun anew a moment later."""
+    apart = _apart(seen, now)
+    if not apart or not _was_told(seen, ROUTERS_APART):
+        return None
+    return because(ROUTERS_APART, f"{briefly(apart)}; {_APART_MEANS}; {_APART_MEND}")
+
+
+def _was_told(seen: Observed, code: str) -> bool:
+    """By the round before, of the routers."""
+    conditions = seen.pool.status.conditions
+    return any(each.type == ConditionType.ROUTER_READY and each.reason == code for each in conditions)
 
 
 def _has_been_ready(seen: Observed) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kvpool_router.events.plane import EventPlane
 from kvpool_router.index.cache_map import CacheMap
@@ -58,19 +58,18 @@ class Arrival:
         """Returns once there is a map to go on from, or none to be had in time."""
         begun = self._clock()
         self.told = "Taking a sibling's map."
-        troubles = []
+        refusals: dict[str, Refused] = {}
         for sibling in random.sample(siblings, len(siblings)):
-            trouble = await self._taken(sibling, begun)
-            if trouble is None:
+            refused = await self._taken(sibling, begun)
+            if refused is None:
                 LOG.info("%s", self.told)
                 return
-            troubles.append(f"{sibling.name}: {trouble}")
-        self.told = "Began with the engines' own replay: " + (
-            f"no sibling's map could be taken ({'; '.join(troubles)})." if troubles else "no other router was there."
-        )
-        LOG.log(logging.WARNING if troubles else logging.INFO, "%s", self.told)
+            refusals[sibling.name] = refused
+        self.told = f"Began with the engines' own replay: {_why(refusals)}."
+        is_trouble = any(each.is_trouble for each in refusals.values())
+        LOG.log(logging.WARNING if is_trouble else logging.INFO, "%s", self.told)
 
-    async def _taken(self, sibling: RouterPod, begun: float) -> str | None:
+    async def _taken(self, sibling: RouterPod, begun: float) -> Refused | None:
         """Why not, or None once its map is loaded."""
         loading = Loading(self._cache)
         try:
@@ -83,10 +82,10 @@ class Arrival:
                 raise Refused("it ended before its end")
         except TimeoutError:
             loading.undo()
-            return f"it did not end within {self._timeout_s:g} s"
+            return Refused(f"it did not end within {self._timeout_s:g} s")
         except Refused as error:
             loading.undo()
-            return str(error)
+            return error
         except BaseException:
             loading.undo()
             raise
@@ -96,3 +95,12 @@ class Arrival:
             f" in {1000 * (self._clock() - begun):.0f} ms."
         )
         return None
+
+
+def _why(refusals: Mapping[str, Refused]) -> str:
+    """That there was no map to be had, as a clause."""
+    if not refusals:
+        return "no other router was there"
+    is_trouble = any(each.is_trouble for each in refusals.values())
+    begin = "no sibling's map could be taken" if is_trouble else "no router had a map yet"
+    return f"{begin} ({'; '.join(f'{name}: {refused}' for name, refused in refusals.items())})"

@@ -1,5 +1,6 @@
 """How a sibling's stream is asked for and read."""
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,14 @@ from kvpool_router.workers import RouterPod
 CONNECT_S = 2.0
 SILENCE_S = 5.0
 """A sibling says something each second."""
+NOT_YET = 503
+"""The status of a router's own answer that it has nothing to give yet."""
+
+
+class NothingYet(Refused):
+    """The sibling is only beginning itself."""
+
+    is_trouble = False
 
 
 class _Error(msgspec.Struct):
@@ -45,22 +54,25 @@ class Ask:
                 allow_redirects=False,
             ) as answer:
                 if answer.status != 200:
-                    raise Refused(f"it answered {answer.status}: {_said(await answer.read())}")
+                    raise _refused(answer.status, await answer.read())
                 yield _payloads(answer.content, kind)
         except NoToken as error:
             raise Refused(str(error)) from error
         except TimeoutError as error:
             raise Refused("it said nothing in time") from error
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+                raise NothingYet("nothing listens at its admin port") from error
             raise Refused(f"the connection failed: {str(error) or type(error).__name__}") from error
 
 
-def _said(body: bytes) -> str:
-    """The sentence in a router's refusal, to stand within another; the beginning of any other answer."""
+def _refused(status: int, body: bytes) -> Refused:
+    """In the sentence of a router's own refusal, or the beginning of any other answer, as of a proxy in between."""
     try:
-        return _refusal.decode(body).error.message.rstrip(".")
+        said = _refusal.decode(body).error.message.rstrip(".")
     except msgspec.DecodeError:
-        return body[:300].decode(errors="replace")
+        return Refused(f"it answered {status}: {body[:300].decode(errors='replace')}")
+    return (NothingYet if status == NOT_YET else Refused)(f"it answered {status}: {said}")
 
 
 async def _payloads(content: aiohttp.StreamReader, kind: str) -> AsyncIterator[bytes]:

@@ -24,6 +24,9 @@ _HEAD = _LENGTH.size + _DIGEST_BYTES
 class Refused(Exception):
     """What came cannot be used; why, as a clause."""
 
+    is_trouble = True
+    """Somebody may have to mend it."""
+
 
 class FrameWriter:
     """Frames of one stream, which is of one `kind`."""

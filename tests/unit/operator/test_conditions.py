@@ -6,7 +6,7 @@ import pytest
 from kvpool_api.conditions import ConditionType
 from kvpool_api.pool import ObjectMeta
 from kvpool_api.status import InferencePoolStatus
-from kvpool_api.wire import ASKS_ENGINES, EventState, TokenParity
+from kvpool_api.wire import ASKS_ENGINES, EventState, SiblingState, TokenParity
 from kvpool_operator.build.engine_pod import engine_pod
 from kvpool_operator.observe import engine_of
 from kvpool_operator.observed import Observed
@@ -379,6 +379,58 @@ def test_a_pool_whose_routers_are_not_all_there_is_not_as_its_spec_asks():
         "RoutersStarting",
         "1 of 2 routers are ready",
     )
+
+
+def hearing(name, heard, *others):
+    siblings = [SiblingState(router=each, heard=heard, reason="", in_flight=0) for each in others]
+    found = router([worker_state(engine(slot).name) for slot in (0, 1)], name)
+    return replace(found, state=found.state.model_copy(update={"siblings": siblings}))
+
+
+def of_pod(each, ready_since="2027-01-15T07:00:00Z", version="1"):
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": ready_since}
+    meta = {"name": each.name, "labels": {"pod-template-hash": version}}
+    return replace(each, pod={"metadata": meta, "status": {"conditions": [ready]}})
+
+
+APART = (of_pod(hearing("r-0", False, "r-1")), of_pod(hearing("r-1", True, "r-0")))
+
+
+def test_routers_that_stay_apart_degrade_a_pool_that_is_still_ready_with_the_mend():
+    two = {"router": {"replicas": 2}}
+    once = conditions(whole(routers=APART, before=status(whole()), **two))
+    assert (once[ConditionType.ROUTER_READY].status, once[ConditionType.DEGRADED].status) == ("True", "False")
+    assert once[ConditionType.ROUTER_READY].message == "2 of 2 routers are ready; r-0 does not hear r-1"
+    before = status(whole(routers=APART, **two))
+    found = conditions(whole(routers=APART, before=before, **two))
+    assert found[ConditionType.READY].status == "True"
+    degraded = found[ConditionType.DEGRADED]
+    assert (degraded.status, degraded.reason) == ("True", "RoutersApart")
+    assert degraded.message.startswith("r-0 does not hear r-1; requests are served, but ")
+    assert "admin port 8001 (NetworkPolicies" in degraded.message
+    again = status(whole(routers=APART, before=before, **two))
+    assert status(whole(routers=APART[::-1], before=again, **two), now=T0 + 60) == again
+    whole_again = (of_pod(hearing("r-0", True, "r-1")), APART[1])
+    assert conditions(whole(routers=whole_again, before=again, **two))[ConditionType.DEGRADED].status == "False"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        of_pod(hearing("r-1", True, "r-0"), ready_since="2027-01-15T07:59:55Z"),
+        of_pod(hearing("r-1", True, "r-0"), version="2"),
+        replace(APART[1], terminating=True),
+        replace(APART[1], ready=False),
+        replace(APART[1], state=None, silent="no answer"),
+        of_pod(hearing("r-2", True)),
+    ],
+    ids=["just come", "rolled", "ends", "not ready", "silent", "gone"],
+)
+def test_a_sibling_that_cannot_be_heard_yet_or_any_more_is_nothing_to_mend(other):
+    before = status(whole(routers=APART))
+    found = conditions(whole(routers=(APART[0], other), before=before))
+    assert found[ConditionType.ROUTER_READY].reason != "RoutersApart"
+    assert found[ConditionType.DEGRADED].reason != "RoutersApart"
 
 
 def test_an_engine_that_routers_get_no_answer_from_degrades_a_pool_that_is_still_ready():

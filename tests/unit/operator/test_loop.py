@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from eventually import eventually
 from kvpool_api.conditions import ConditionType
-from kvpool_api.wire import EventState
+from kvpool_api.wire import EventState, SiblingState
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.seam import Change, NotFound, Ref, Refused, Unavailable
 from kvpool_operator.journal import Unheard
@@ -488,6 +488,24 @@ async def test_a_router_that_serves_and_stays_mute_is_asked_again_soon_and_told_
         assert condition(cluster, "RouterReady")["reason"] == "RoutersSilent"
         assert (condition(cluster, "Degraded")["status"], condition(cluster, "Ready")["status"]) == (status, "True")
     await reconcile(replace(told, routers=knows_all(cluster)), ref)
+    assert condition(cluster, "Degraded")["status"] == "False"
+
+
+async def test_routers_that_stay_apart_are_asked_again_soon_and_told_until_they_hear_each_other():
+    cluster, ref, told = await serving_pool()
+    cluster.router_runs("qwen-router-1")
+    cluster.now += 100
+
+    def hearing(*, heard):
+        sibling = SiblingState(router="qwen-router-1", heard=heard, reason="", in_flight=0)
+        knows = knows_all(cluster).answer().model_copy(update={"siblings": [sibling]})
+        return replace(told, settings=replace(QUICK, silence_interval_s=3.0), routers=Routers(lambda: knows))
+
+    for status in ("False", "True"):
+        assert await reconcile(hearing(heard=False), ref) == cluster.now + 3.0
+        assert condition(cluster, "RouterReady")["reason"] == "RoutersApart"
+        assert (condition(cluster, "Degraded")["status"], condition(cluster, "Ready")["status"]) == (status, "True")
+    assert await reconcile(hearing(heard=True), ref) > cluster.now + 3.0
     assert condition(cluster, "Degraded")["status"] == "False"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 
 import pytest
 from aiohttp import web
@@ -233,7 +234,7 @@ async def test_a_sibling_that_dies_half_way_is_no_harm(tmp_path, forgetful, give
 
 
 async def refusing(request: web.Request) -> web.StreamResponse:
-    return web.json_response({"error": {"message": "There is no map yet."}}, status=503)
+    return web.json_response({"error": {"message": "The admin token is wrong."}}, status=401)
 
 
 async def test_a_siblings_refusal_is_told_in_its_own_sentence(tmp_path, forgetful):
@@ -242,7 +243,81 @@ async def test_a_siblings_refusal_is_told_in_its_own_sentence(tmp_path, forgetfu
         first.pods(pod, router_pod("qwen-router-9", RouterWorld("", other.url, first.pods_file, first.client)))
         async with running_router(tmp_path, NAMES[1]) as second:
             state = await state_of(second, lambda state: state.ready)
-            assert "(qwen-router-9: it answered 503: There is no map yet)." in state.map_origin
+            assert "could be taken (qwen-router-9: it answered 401: The admin token is wrong)." in state.map_origin
+
+
+async def beginning(request: web.Request) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "There is no map yet."}}, status=503)
+
+
+async def between(request: web.Request) -> web.StreamResponse:
+    """A proxy that reaches nobody."""
+    return web.Response(text="upstream connect error", status=503)
+
+
+def warnings(caplog):
+    return [each.message for each in caplog.records if "replay" in each.message and each.levelno >= logging.WARNING]
+
+
+async def test_a_sibling_that_begins_itself_is_no_trouble(tmp_path, forgetful, caplog):
+    first, _, pod = forgetful
+    async with TinyEngine(lambda request, body: beginning(request)) as other:
+        first.pods(pod, router_pod("qwen-router-9", RouterWorld("", other.url, first.pods_file, first.client)))
+        async with running_router(tmp_path, NAMES[1]) as second:
+            state = await state_of(second, lambda state: state.ready)
+    assert state.map_origin == (
+        "Began with the engines' own replay: no router had a map yet"
+        " (qwen-router-9: it answered 503: There is no map yet)."
+    )
+    assert warnings(caplog) == []
+
+
+async def test_a_proxy_that_does_not_reach_the_sibling_is_trouble(tmp_path, forgetful, caplog):
+    first, _, pod = forgetful
+    async with TinyEngine(lambda request, body: between(request)) as other:
+        first.pods(pod, router_pod("qwen-router-9", RouterWorld("", other.url, first.pods_file, first.client)))
+        async with running_router(tmp_path, NAMES[1]) as second:
+            state = await state_of(second, lambda state: state.ready)
+    assert warnings(caplog) == [state.map_origin]
+
+
+async def test_siblings_that_do_not_listen_yet_are_no_trouble(pool, caplog):
+    async with contextlib.AsyncExitStack() as closed:
+        nobody = await closed.enter_async_context(TinyEngine(answers({})))
+    pods = [
+        router_pod(name, RouterWorld("", nobody.url, one.pods_file, one.client))
+        for name, one in zip(NAMES, pool.routers, strict=True)
+    ]
+    pool.routers[0].pods(*pods)
+    async with running_router(pool.routers[0].pods_file.parent, "qwen-router-2") as new:
+        state = await state_of(new, lambda state: state.map_origin.startswith("Began"))
+    assert "no router had a map yet (" in state.map_origin
+    assert state.map_origin.count("nothing listens at its admin port") == 2
+    assert warnings(caplog) == []
+
+
+async def test_two_routers_of_a_fresh_pool_begin_without_a_warning(pool, caplog):
+    origins = [(await each.state()).map_origin for each in pool.routers]
+    assert any("no router had a map yet (" in each for each in origins)
+    assert not [each for each in caplog.get_records("setup") if "replay" in each.getMessage() and each.levelno >= 30]
+
+
+async def test_which_siblings_are_heard_is_a_metric(pool):
+    one, _ = pool.routers
+    assert 'kvpool_router_sibling_heard{sibling="qwen-router-1"} 1.0' in (await one.get("/metrics"))[1]
+    unheard = router_pod(NAMES[1], RouterWorld("", "http://127.0.0.1:9", one.pods_file, one.client))
+    one.pods(*pool.pods, router_pod(NAMES[0], one), unheard)
+
+    async def is_told():
+        return 'kvpool_router_sibling_heard{sibling="qwen-router-1"} 0.0' in (await one.get("/metrics"))[1]
+
+    await eventually(is_told)
+    one.pods(*pool.pods, router_pod(NAMES[0], one))
+
+    async def is_gone():
+        return "kvpool_router_sibling_heard{" not in (await one.get("/metrics"))[1]
+
+    await eventually(is_gone)
 
 
 async def test_a_router_that_has_no_map_yet_gives_none(tmp_path):
