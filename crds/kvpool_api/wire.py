@@ -120,6 +120,9 @@ class WorkerState(ApiModel):
     synced: bool
     """Subscribed and replayed since this process of the engine started, whatever came of it."""
     blocks: int
+    """KV blocks on the GPU, by its events."""
+    blocks_below_gpu: int = 0
+    """The same in main memory and on storage together; a block that is in both counts twice."""
     last_sequence: int | None
     lag_ms: float | None
     """Age of the newest batch when it was applied."""

@@ -128,6 +128,11 @@ class _TokenCounters:
 
 _GAUGES: tuple[tuple[str, str, Callable[[WorkerState], float | None]], ...] = (
     ("blocks", "KV blocks that the router's map holds for the worker.", lambda w: w.blocks),
+    (
+        "blocks_below_gpu",
+        "KV blocks that the router's map holds for the worker below its GPU: in main memory and on storage.",
+        lambda w: w.blocks_below_gpu,
+    ),
     ("events_synced", "1 if subscribed to the worker's KV events and replayed.", lambda w: w.synced),
     ("last_sequence", "Sequence number of the last KV event batch applied.", lambda w: w.last_sequence),
     (

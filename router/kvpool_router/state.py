@@ -79,6 +79,7 @@ class StateReport:
             events_reason=standing.reason,
             synced=standing.synced,
             blocks=standing.blocks,
+            blocks_below_gpu=standing.blocks_below_gpu,
             last_sequence=standing.last_sequence,
             lag_ms=None if standing.lag_ms is None else round(standing.lag_ms, 2),
             gaps=standing.gaps,

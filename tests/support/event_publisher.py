@@ -27,6 +27,12 @@ def stored(block: int, *, blocks: int = 1, block_tokens: int = BLOCK_TOKENS) -> 
     }
 
 
+def below(block: int, medium: str) -> Event:
+    """A copy of `stored(block)` below the GPU, as vLLM's connector tells it."""
+    told = {"parent_block_hash": None, "token_ids": [], "block_size": 0, "lora_id": None, "lora_name": None}
+    return {"type": "BlockStored", "block_hashes": [block * 1000 + 1], "medium": medium, **told}
+
+
 def removed(block: int) -> Event:
     return {"type": "BlockRemoved", "block_hashes": [block * 1000 + 1], "medium": "GPU"}
 

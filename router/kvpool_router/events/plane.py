@@ -17,6 +17,7 @@ from kvpool_router.events.standing import Evidence, judge
 from kvpool_router.events.stream import Surroundings, WorkerStream
 from kvpool_router.events.wiring import Source
 from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.index.tiers import Tier
 from kvpool_router.workers import Worker, WorkerId
 
 
@@ -29,6 +30,7 @@ class EventStanding:
     synced: bool
     """Subscribed and replayed on this connection, whatever came of it; true too where there is nothing to follow."""
     blocks: int = 0
+    blocks_below_gpu: int = 0
     last_sequence: int | None = None
     lag_ms: float | None = None
     gaps: int = 0
@@ -113,6 +115,7 @@ class EventPlane:
             reason=reason,
             synced=facts.caught_up or stream.worker.events is None or stream.miswired is not None,
             blocks=self._map.blocks(worker),
+            blocks_below_gpu=self._map.blocks(worker, Tier.CPU) + self._map.blocks(worker, Tier.STORAGE),
             last_sequence=applied if applied >= 0 else None,
             lag_ms=sink.lag_ms,
             gaps=facts.gaps,

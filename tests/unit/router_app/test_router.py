@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from event_publisher import EventPublisher, stored, tokens_of
+from event_publisher import EventPublisher, below, removed, stored, tokens_of
 from eventually import eventually
 from kvpool_api.spec import Strategy
 from kvpool_api.wire import EventState, WorkerState
@@ -77,6 +77,17 @@ async def test_a_router_is_healthy_at_once_and_ready_when_the_engines_events_are
     await until_ready(router)
     worker = await router.worker("qwen-abc-0")
     assert (worker.events, worker.synced, worker.blocks, worker.last_sequence) == (EventState.EXACT, True, 1, 0)
+
+
+async def test_what_lies_below_an_engines_gpu_is_told_beside_what_is_on_it(router, publisher, engine):
+    publisher.publish([stored(0), stored(1), stored(2)])
+    publisher.publish([below(0, "CPU"), below(1, "CPU"), below(1, "STORAGE"), removed(0)])
+    router.pods(pod_of(publisher, engine.port))
+    await until_ready(router)
+    worker = await router.worker("qwen-abc-0")
+    assert (worker.blocks, worker.blocks_below_gpu) == (2, 3)
+    metric = 'kvpool_router_worker_blocks_below_gpu{dp_rank="0",pod="qwen-abc-0"} 3.0'
+    assert metric in (await router.get("/metrics"))[1]
 
 
 async def test_a_request_goes_to_the_worker_that_holds_its_prefix_and_the_decision_says_so(router, publisher, engine):
