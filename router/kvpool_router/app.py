@@ -42,6 +42,7 @@ from kvpool_router.readiness import Readiness
 from kvpool_router.score import STRATEGIES
 from kvpool_router.serve import Server, serve_until_told
 from kvpool_router.settings import Settings
+from kvpool_router.shared_address import stand_at
 from kvpool_router.siblings import snapshot
 from kvpool_router.siblings.arrival import Arrival, Entrance
 from kvpool_router.siblings.asking import Ask
@@ -87,7 +88,14 @@ async def run_router(settings: Settings, sockets: tuple[socket.socket, socket.so
     """Serves on the http and the admin socket until the process is told to end."""
     async with open_router(settings) as router:
         http, admin = Server(router.front, settings.shutdown_s), Server(router.admin, settings.shutdown_s)
-        await serve_until_told(http, admin, sockets, router.stop, router.following)
+        async with _running(stand_at(settings.shared, http, admin)) as standing:
+
+            def stopping() -> None:
+                router.stop()
+                standing.cancel()
+
+            router.following.add_done_callback(lambda _: standing.cancel())
+            await serve_until_told(http, admin, sockets, stopping, router.following)
 
 
 @asynccontextmanager

@@ -18,14 +18,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def listen(address: Address, purpose: str) -> socket.socket:
     """A listening socket. Raises SettingsError: the port is in use, or the address is not this machine's."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return socket.create_server(tuple(address), family=family, backlog=BACKLOG)
+        return open_listener(address)
     except OSError as error:
         raise SettingsError(
             f"{purpose} port {address.host}:{address.port} cannot be opened ({error.strerror});"
             f" stop what uses it, or set KVPOOL_{purpose.upper()}_PORT to a free one."
         ) from error
+
+
+def open_listener(address: Address) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return socket.create_server(tuple(address), family=family, backlog=BACKLOG)
 
 
 class Server(uvicorn.Server):
@@ -47,6 +52,21 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=round(shutdown_s),
             )
         )
+
+    async def listen_too(self, listener: socket.socket) -> asyncio.Server:
+        """Connections that come there are served, and ended, as those of the socket that it serves."""
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self._protocol(config=self.config, server_state=self.server_state, app_state={})
+            return made
+
+        return await asyncio.get_running_loop().create_server(protocol, sock=listener, backlog=BACKLOG)
+
+    @property
+    def _protocol(self) -> Any:  # noqa: ANN401 - uvicorn types it as any protocol, which takes no arguments
+        if not self.config.loaded:
+            self.config.load()
+        return self.config.http_protocol_class
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

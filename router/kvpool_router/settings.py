@@ -22,6 +22,8 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts the service account's `token` and `ca.crt` in every Pod."""
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - in a cluster, NetworkPolicies say who may connect
 
+LOOPBACK = "127.0.0.1"
+
 
 class SettingsError(Exception):
     """The process cannot start; one line that says what, why and the mend."""
@@ -46,6 +48,8 @@ class Settings:
     membership: Membership
     """Follows nothing before it is asked to."""
     tokenizer: TokenizerConfig
+    shared: tuple[Address, Address] | None = None
+    """For http and admin: where the pool's routers answer in turns, each beside its own addresses."""
     shutdown_s: float = SHUTDOWN_S
     """How long streams may go on after SIGTERM."""
 
@@ -67,6 +71,7 @@ def load_settings(
         admin_token=_token(admin_token_file),
         membership=_membership(config, credentials, env),
         tokenizer=_tokenizer(config, env),
+        shared=_shared(env),
     )
 
 
@@ -115,6 +120,14 @@ def _membership(config: RouterConfig, credentials: Path, env: Mapping[str, str])
     port = _port(env, "KUBERNETES_SERVICE_PORT", HTTPS_PORT)
     server = ApiServer(f"https://{f'[{host}]' if ':' in host else host}:{port}", credentials)
     return KubeMembership(PodsApi(server, config.namespace, member_selector(config.pool)))
+
+
+def _shared(env: Mapping[str, str]) -> tuple[Address, Address] | None:
+    """The loopback port that a local cluster gives its user for the pool, and the one above."""
+    if "KVPOOL_SHARED_PORT" not in env:
+        return None
+    port = _port(env, "KVPOOL_SHARED_PORT", ROUTER_HTTP_PORT)
+    return Address(LOOPBACK, port), Address(LOOPBACK, port + 1)
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

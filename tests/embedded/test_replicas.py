@@ -59,26 +59,43 @@ async def hears(pool, router):
     return found is not None and found.ready and [each.heard for each in found.siblings] == [True]
 
 
+async def at_door(pool):
+    """The router that has the pool's door; None where nobody answers there."""
+    try:
+        return (await pool.state()).router
+    except aiohttp.ClientError:
+        return None
+
+
+async def stands_at_door(pool, router):
+    return await at_door(pool) == router
+
+
 async def asked(pool, router, prompt):
     """Status, or None where nobody answers."""
+    return await answered(pool, routers(pool)[router]["http"], prompt)
+
+
+async def answered(pool, url, prompt):
     body = {"model": MODEL, "prompt": prompt, "max_tokens": 2, "ignore_eos": True}
     try:
-        async with pool.http.post(f"{routers(pool)[router]['http']}/v1/completions", json=body) as answer:
+        async with pool.http.post(f"{url}/v1/completions", json=body) as answer:
             await answer.read()
             return answer.status
     except aiohttp.ClientError:
         return None
 
 
-async def test_two_routers_of_a_pool_hear_each_other_and_stand_behind_one_door(pool):
+async def test_two_routers_of_a_pool_hear_each_other_and_share_one_door(pool):
     assert len(routers(pool)) == 2
     for router in routers(pool):
         await eventually(lambda router=router: hears(pool, router), within_s=20)
-    assert pool.url in {urls["http"] for urls in routers(pool).values()}
+    assert await at_door(pool) in routers(pool)
 
 
 async def test_a_router_that_is_killed_under_load_places_no_request_by_an_empty_map(pool):
-    killed, other = sorted(routers(pool), key=lambda router: routers(pool)[router]["http"] == pool.url)
+    at = await at_door(pool)
+    killed, other = sorted(routers(pool), key=lambda router: router == at)
     for prompt in PROMPTS:
         assert await asked(pool, other, prompt) == 200
     before = (await state(pool, killed)).map_origin
@@ -95,6 +112,20 @@ async def test_a_router_that_is_killed_under_load_places_no_request_by_an_empty_
     assert (await state(pool, killed)).map_origin.startswith(f"Began with the map of {other}: 2 workers")
     decisions = Decisions.model_validate_json(await told(pool, killed, "/decisions?limit=1000")).decisions
     assert {each.predicted_cached_tokens for each in decisions if each.pod is not None} == {REUSABLE}
+
+
+async def test_when_the_router_at_the_door_is_killed_the_other_one_answers_there(pool):
+    for router in routers(pool):
+        await eventually(lambda router=router: hears(pool, router), within_s=20)
+    killed = await at_door(pool)
+    (other,) = set(routers(pool)) - {killed}
+    before = (await state(pool, killed)).map_origin
+    for pid in pool.up.pids_of(killed):
+        os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: stands_at_door(pool, other), within_s=5)
+    assert await answered(pool, pool.url, PROMPTS[0]) == 200
+    await eventually(lambda: is_another(pool, killed, before), within_s=40)
+    assert await at_door(pool) == other
 
 
 async def ask_until(ended, pool, router):

@@ -1,4 +1,4 @@
-"""Deployments become Pods; the first replica of a router is the pool's door."""
+"""Deployments become Pods; routers share the pool's door."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from cluster_contract import deployment, gone, ref
 from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import LocalCluster
 from kvpool_operator.cluster.local.deployments import _surplus
-from kvpool_operator.cluster.local.door import Doors, with_ports
+from kvpool_operator.cluster.local.door import Doors
 from kvpool_operator.cluster.seam import Ref
 from local_clusters import IMAGES, about, eventually, free_pair, local_cluster, ready_pod, tiny_pod
 
@@ -18,12 +18,11 @@ FIELD_IP = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.po
 
 
 def router_container(*further: str) -> dict[str, Any]:
-    """Listens where the environment says, as the router does; 8000 where it says nothing."""
     return {
         "name": "router",
         "image": "kvpool",
-        "args": ["--listen", "$(POD_IP):$(KVPOOL_HTTP_PORT)", *further],
-        "env": [{"name": "KVPOOL_HTTP_PORT", "value": "8000"}, FIELD_IP],
+        "args": ["--listen", "$(POD_IP):8000", *further],
+        "env": [FIELD_IP],
         "ports": [{"name": "http", "containerPort": 8000}, {"name": "admin", "containerPort": 8001}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}, "periodSeconds": 1},
     }
@@ -79,7 +78,7 @@ async def settled(cluster: LocalCluster, name: str, replicas: int) -> dict[str, 
     return await eventually(is_settled)
 
 
-async def test_the_first_replica_is_the_pools_door_and_its_pod_says_so(cluster: LocalCluster, port: int):
+async def test_routers_of_a_pool_are_told_its_door_and_have_addresses_of_their_own(cluster: LocalCluster, port: int):
     await cluster.apply(service("q"), manager="m", force=True)
     assert cluster.address_of("default", "q-router") is None
     await cluster.apply(router("q", replicas=2), manager="m", force=True)
@@ -90,23 +89,24 @@ async def test_the_first_replica_is_the_pools_door_and_its_pod_says_so(cluster: 
         "reason": "MinimumReplicasAvailable",
         "lastTransitionTime": "",
     }
-    first, second = sorted(await pods_of(cluster, "q"), key=lambda pod: str(pod["metadata"]["name"]))
-    assert first["status"]["podIP"] == "127.0.0.1"
-    ports = {p["name"]: p["containerPort"] for p in first["spec"]["containers"][0]["ports"]}
-    assert ports == {"http": port, "admin": port + 1}
+    addresses = {pod["status"]["podIP"] for pod in await pods_of(cluster, "q")}
+    assert len(addresses - {"127.0.0.1"}) == 2
     assert cluster.address_of("default", "q-router") == ("127.0.0.1", port)
     assert cluster.address_of("default", "q-router", "admin") == ("127.0.0.1", port + 1)
     assert cluster.address_of("default", "nobody") is None
-    told = await about(f"http://127.0.0.1:{port}")
-    assert told["env"]["KVPOOL_ADMIN_PORT"] == str(port + 1)
-    assert second["status"]["podIP"] != "127.0.0.1"
-    assert "KVPOOL_ADMIN_PORT" not in (await about(f"http://{second['status']['podIP']}:8000"))["env"]
+    for address in addresses:
+        assert (await about(f"http://{address}:8000"))["env"]["KVPOOL_SHARED_PORT"] == str(port)
 
 
-async def test_a_router_is_told_who_is_in_its_pool(cluster: LocalCluster, port: int):
+async def told_to(cluster: LocalCluster, pool: str) -> Any:  # noqa: ANN401 - JSON
+    """Arguments and environment of the pool's first router."""
+    return await about(f"http://{(await pods_of(cluster, pool))[0]['status']['podIP']}:8000")
+
+
+async def test_a_router_is_told_who_is_in_its_pool(cluster: LocalCluster):
     await cluster.apply(router("q"), manager="m", force=True)
     await settled(cluster, "q-router", 1)
-    members = Path((await about(f"http://127.0.0.1:{port}"))["env"]["KVPOOL_MEMBERSHIP_FILE"])
+    members = Path((await told_to(cluster, "q"))["env"]["KVPOOL_MEMBERSHIP_FILE"])
 
     def names(role: str = "engine") -> list[str]:
         listed = json.loads(members.read_text())
@@ -137,7 +137,7 @@ async def test_a_router_is_told_who_is_in_its_pool(cluster: LocalCluster, port: 
     await eventually(empty)
 
 
-async def test_a_changed_template_recreates_replicas_one_at_a_time(cluster: LocalCluster, port: int):
+async def test_a_changed_template_recreates_replicas_one_at_a_time(cluster: LocalCluster):
     await cluster.apply(router("q", replicas=2), manager="m", force=True)
     await settled(cluster, "q-router", 2)
     before = {pod["metadata"]["uid"] for pod in await pods_of(cluster, "q")}
@@ -153,7 +153,7 @@ async def test_a_changed_template_recreates_replicas_one_at_a_time(cluster: Loca
     await eventually(replaced)
     await settled(cluster, "q-router", 2)
     assert fewest >= 1
-    assert (await about(f"http://127.0.0.1:{port}"))["argv"][-1] == "new"
+    assert (await told_to(cluster, "q"))["argv"][-1] == "new"
 
 
 async def test_replicas_come_and_go_with_the_number_asked(cluster: LocalCluster):
@@ -172,7 +172,7 @@ async def test_a_deleted_deployment_takes_its_pods_along_and_frees_its_door(clus
         made: Any = await cluster.apply(router("q"), manager="m", force=True)
         await settled(cluster, "q-router", 1)
         (pod,) = await pods_of(cluster, "q")
-        assert pod["spec"]["containers"][0]["ports"][0]["containerPort"] == port
+        assert (await told_to(cluster, "q"))["env"]["KVPOOL_SHARED_PORT"] == str(port)
         await cluster.delete(ref(made), uid=made["metadata"]["uid"])
         await gone(cluster, ref(pod))
 
@@ -197,20 +197,6 @@ async def test_a_pod_that_runs_no_router_is_left_as_it_is(cluster: LocalCluster)
 
     pod = await eventually(made)
     assert pod["spec"]["containers"] == [plain, stranger]
-
-
-def test_probes_by_number_follow_their_port_and_others_stay():
-    container = {
-        "ports": [{"name": "http", "containerPort": 8000}, {"name": "metrics", "containerPort": 9000}],
-        "readinessProbe": {"httpGet": {"port": 8000, "path": "/"}, "periodSeconds": 1},
-        "livenessProbe": {"httpGet": {"port": "http", "path": "/"}},
-        "startupProbe": {"tcpSocket": {"port": 9000}},
-    }
-    moved: Any = with_ports(container, {"http": 18000})
-    assert [p["containerPort"] for p in moved["ports"]] == [18000, 9000]
-    assert moved["readinessProbe"] == {"httpGet": {"port": 18000, "path": "/"}, "periodSeconds": 1}
-    assert moved["livenessProbe"] == {"httpGet": {"port": "http", "path": "/"}}
-    assert moved["startupProbe"] == {"tcpSocket": {"port": 9000}}
 
 
 def replica(number: int, template: str, *, ready: bool = True, terminating: bool = False) -> dict[str, Any]:
@@ -248,8 +234,9 @@ def test_a_door_whose_deployment_is_gone_is_free_again(tmp_path: Path):
 
     def door(uid: str) -> int:
         owner = {"metadata": {"name": "d", "namespace": "default", "uid": uid}}
-        pod: Any = doors.placed(owner, {"metadata": {}, "spec": {"containers": [router_container()]}}, 0)
-        return int(pod["spec"]["containers"][0]["ports"][0]["containerPort"])
+        pod: Any = doors.placed(owner, {"metadata": {}, "spec": {"containers": [router_container()]}})
+        told = {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+        return int(told["KVPOOL_SHARED_PORT"])
 
     assert door("a") == door("a") == port
     assert door("b") != port

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -105,16 +106,36 @@ async def test_serving_ends_with_the_error_of_a_vital_task():
         await serve_until_told(http, admin, sockets, lambda: None, asyncio.create_task(fail()))
 
 
-async def test_a_router_runs_until_it_is_told_to_end(tmp_path):
-    settings = settings_for(tmp_path)
+async def test_a_router_leaves_the_shared_address_when_it_is_told_to_end_and_ends_after_its_requests(tmp_path):
+    shared = Address("127.0.0.1", free_port()), Address("127.0.0.1", free_port())
+    settings = replace(settings_for(tmp_path), shared=shared)
     write_pods(tmp_path / PODS_FILE)
     sockets = listen(LOOPBACK, "http"), listen(LOOPBACK, "admin")
-    url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    own = Address(*sockets[0].getsockname())
     running = asyncio.create_task(run_router(settings, sockets))
-    async with aiohttp.ClientSession() as client, client.get(f"{url}/health") as answer:
-        assert answer.status == 200
-    os.kill(os.getpid(), signal.SIGTERM)
+    async with aiohttp.ClientSession() as client:
+        for address in (own, shared[0]):
+            await eventually(lambda address=address: is_healthy(client, address))
+        _, unfinished = await asyncio.open_connection(*own)
+        unfinished.write(b"POST /v1/completions HTTP/1.1\r\nHost: pool\r\nContent-Length: 9\r\n\r\n")
+        assert await is_healthy(client, own)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: is_left(client, shared[0]))
+    assert not running.done()
+    unfinished.close()
     await asyncio.wait_for(running, 10)
+
+
+async def is_left(client, address):
+    return not await is_healthy(client, address)
+
+
+async def is_healthy(client, address):
+    try:
+        async with client.get(f"http://{address.host}:{address.port}/health") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
 
 
 def test_a_port_in_use_is_one_line_that_names_port_and_mend():

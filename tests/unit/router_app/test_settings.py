@@ -46,6 +46,11 @@ def test_a_pod_on_a_loopback_address_listens_there_alone(load):
     assert (settings.http, settings.admin) == (Address("127.3.2.1", 9000), Address("127.3.2.1", 9001))
 
 
+def test_a_shared_port_is_on_loopback_with_admin_above_it(load):
+    assert load().shared is None
+    assert load(KVPOOL_SHARED_PORT="18000").shared == (Address("127.0.0.1", 18000), Address("127.0.0.1", 18001))
+
+
 def test_a_tokenizer_folder_in_the_environment_overrides_the_configuration(load):
     assert load(KVPOOL_TOKENIZER_PATH="/tok").tokenizer == TokenizerConfig(path="/tok")
 

@@ -17,7 +17,7 @@ from kvpool_operator.cluster import seam
 from kvpool_operator.cluster.local import leftovers, owners
 from kvpool_operator.cluster.local.addresses import LoopbackBlock, require_free
 from kvpool_operator.cluster.local.deployments import Deployments, is_ready
-from kvpool_operator.cluster.local.door import DOOR_ADDRESS, Doors
+from kvpool_operator.cluster.local.door import DOOR_ADDRESS, Doors, door_of
 from kvpool_operator.cluster.local.errors import Unsupported
 from kvpool_operator.cluster.local.history import Selection
 from kvpool_operator.cluster.local.images import ImageTable
@@ -117,7 +117,7 @@ class LocalCluster:
         return self._objects().watch(Selection(kind, namespace, labels), resource_version)
 
     def address_of(self, namespace: str, service: str, port_name: str = "http") -> tuple[str, int] | None:
-        """(host, port) behind a Service's port, of a ready Pod if there is one, else of any; None without Pods."""
+        """(host, port) behind a Service's port: routers' door, else a ready Pod's, else any's; None without Pods."""
         try:
             spec = mapping(self._store.get(Ref(seam.SERVICE, namespace, service)), "spec")
         except NotFound:
@@ -125,7 +125,7 @@ class LocalCluster:
         pods = self._store.list(Selection(seam.POD, namespace, {})).items
         chosen = sorted((pod for pod in pods if has_labels(pod, mapping(spec, "selector"))), key=is_ready, reverse=True)
         found = (
-            (text(pod.get("status"), "podIP"), number(port, "containerPort", 0))
+            door_of(pod, port_name) or (text(pod.get("status"), "podIP"), number(port, "containerPort", 0))
             for pod in chosen
             for container in sequence(pod.get("spec"), "containers")
             for port in sequence(container, "ports")

@@ -1,7 +1,6 @@
 """Expands Deployments to Pods: replica N of a Deployment is the Pod `<name>-<template hash>-<N>`.
 
-A changed template recreates replicas one at a time, and the old Pod is gone before the new one comes: the first replica
-of a router has a fixed address, which two Pods cannot share.
+A changed template recreates replicas one at a time, and the old Pod is gone before the new one comes.
 """
 
 import hashlib
@@ -29,8 +28,8 @@ FIELD_MANAGER = "kvpool-local-deployments"
 TEMPLATE_HASH = "pod-template-hash"
 SLOT = "kvpool.dev/local-replica"
 
-Placement = Callable[[Manifest, Manifest, int], Manifest]
-"""(deployment, pod, replica) -> the Pod as this machine runs it."""
+Placement = Callable[[Manifest, Manifest], Manifest]
+"""(deployment, pod) -> the Pod as this machine runs it."""
 
 
 class Deployments:
@@ -58,7 +57,7 @@ class Deployments:
         for replica in range(wanted):
             if replica not in by_replica:
                 pod = _pod(deployment, template_hash, replica)
-                self._store.apply(self._placed(deployment, pod, replica), manager=FIELD_MANAGER, force=True)
+                self._store.apply(self._placed(deployment, pod), manager=FIELD_MANAGER, force=True)
         for pod in _surplus(by_replica, wanted, template_hash):
             self._store.delete(ref_of(pod), uid=uid_of(pod))
         status = _status(deployment, pods, template_hash, self._now())
@@ -66,10 +65,7 @@ class Deployments:
 
 
 def _surplus(by_replica: Mapping[int, Manifest], wanted: int, template_hash: str) -> list[Manifest]:
-    """Pods to delete now: all beyond the replicas, and one outdated Pod, if no other is away.
-
-    One at a time and in place, not by surge: a replica keeps its address and ports, which its successor needs.
-    """
+    """Pods to delete now: all beyond the replicas, and one outdated Pod, if no other is away."""
     beyond = [pod for replica, pod in by_replica.items() if replica >= wanted and not is_terminating(pod)]
     kept = {replica: pod for replica, pod in by_replica.items() if replica < wanted}
     outdated = [pod for _, pod in sorted(kept.items()) if _hash_of(pod) != template_hash]

@@ -1,7 +1,7 @@
-"""The doors of pools: the first replica of a router listens on 127.0.0.1 with ports that the user knows.
+"""The doors of pools: ports on 127.0.0.1 that the user knows, where the pool's routers answer in turns.
 
-The Pod is edited before it is made, so that it tells the truth: its ports named `http` and `admin` are the real ones,
-its environment names them to the router, and probes by number follow.
+Each router listens at its Pod's address as in a cluster. One of them has the door besides, its admin port one above;
+when it ends, however, another takes the door. The Pod is edited before it is made, so that it tells which is its door.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -15,17 +15,18 @@ from pydantic import JsonValue
 from kvpool_operator.cluster.local.addresses import is_free
 from kvpool_operator.cluster.local.errors import UnknownImage
 from kvpool_operator.cluster.local.images import ImageTable
-from kvpool_operator.cluster.local.kubelet import ADDRESS
-from kvpool_operator.cluster.local.manifests import labels_of, mapping, metadata, namespace_of, number, sequence, text
+from kvpool_operator.cluster.local.manifests import labels_of, mapping, metadata, namespace_of, sequence, text
 from kvpool_operator.cluster.local.members import PoolName
 from kvpool_operator.cluster.seam import Manifest
 from kvpool_operator.manifests import uid_of
 
 DOOR_ADDRESS = "127.0.0.1"
+DOOR_PORT = "kvpool.dev/local-door"
+PORTS_ABOVE = {HTTP_PORT_NAME: 0, ADMIN_PORT_NAME: 1}
 
 
 class Doors:
-    """Pairs of ports: the first router's Deployment gets `port` and the one above, each further the next free pair."""
+    """Pairs of ports: the first router Deployment gets `port` and the one above, each further the next free pair."""
 
     def __init__(self, images: ImageTable, members: Callable[[PoolName], Path], port: int) -> None:
         self._images = images
@@ -38,30 +39,26 @@ class Doors:
         alive = {uid_of(manifest) for manifest in objects}
         self._taken = {uid: port for uid, port in self._taken.items() if uid in alive}
 
-    def placed(self, deployment: Manifest, pod: Manifest, replica: int) -> Manifest:
-        """The Pod of a Deployment as it runs here: a router learns its members, the first one its ports."""
+    def placed(self, deployment: Manifest, pod: Manifest) -> Manifest:
+        """The Pod of a Deployment as it runs here: a router learns its members and its door."""
         containers = sequence(pod.get("spec"), "containers")
-        edited = [self._edited(deployment, pod, container, replica) for container in containers]
-        is_door = replica == 0 and any(self._is_router(container) for container in containers)
+        if not any(self._is_router(container) for container in containers):
+            return pod
+        door = str(self._port_of(uid_of(deployment)))
+        edited = [self._edited(pod, container, door) for container in containers]
         meta = metadata(pod)
-        annotations = {**mapping(meta, "annotations"), **({ADDRESS: DOOR_ADDRESS} if is_door else {})}
+        annotations = {**mapping(meta, "annotations"), DOOR_PORT: door}
         return {
             **pod,
             "metadata": {**meta, "annotations": annotations},
             "spec": {**mapping(pod, "spec"), "containers": edited},
         }
 
-    def _edited(self, deployment: Manifest, pod: Manifest, container: JsonValue, replica: int) -> JsonValue:
+    def _edited(self, pod: Manifest, container: JsonValue, door: str) -> JsonValue:
         if not isinstance(container, dict) or not self._is_router(container):
             return container
         pool = (namespace_of(pod), text(labels_of(pod), POOL))
-        told = with_env(container, {"KVPOOL_MEMBERSHIP_FILE": str(self._members(pool))})
-        if replica:
-            return told
-        http = self._port_of(uid_of(deployment))
-        ports = {HTTP_PORT_NAME: http, ADMIN_PORT_NAME: http + 1}
-        env = {"KVPOOL_HTTP_PORT": str(http), "KVPOOL_ADMIN_PORT": str(http + 1)}
-        return with_ports(with_env(told, env), ports)
+        return with_env(container, {"KVPOOL_MEMBERSHIP_FILE": str(self._members(pool)), "KVPOOL_SHARED_PORT": door})
 
     def _is_router(self, container: JsonValue) -> bool:
         try:
@@ -87,25 +84,7 @@ def with_env(container: Manifest, values: Mapping[str, str]) -> Manifest:
     return {**container, "env": kept + added}
 
 
-def with_ports(container: Manifest, ports: Mapping[str, int]) -> Manifest:
-    """The container with its named ports moved; numeric ports of its probes move along."""
-    moved = {
-        number(port, "containerPort", 0): ports[text(port, "name")]
-        for port in sequence(container, "ports")
-        if text(port, "name") in ports
-    }
-    edited: Manifest = {
-        **container,
-        "ports": [_moved(port, "containerPort", moved) for port in sequence(container, "ports")],
-    }
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        spec = container.get(probe)
-        if isinstance(spec, dict):
-            edited[probe] = {name: _moved(check, "port", moved) for name, check in spec.items()}
-    return edited
-
-
-def _moved(value: JsonValue, key: str, moved: Mapping[int, int]) -> JsonValue:
-    if isinstance(value, dict) and value.get(key) in moved:
-        return {**value, key: moved[number(value, key, 0)]}
-    return value
+def door_of(pod: Manifest, port_name: str) -> tuple[str, int] | None:
+    """(host, port) of the pool's door for this port of a router's Pod; None for other Pods and ports."""
+    door = text(mapping(metadata(pod), "annotations"), DOOR_PORT)
+    return (DOOR_ADDRESS, int(door) + PORTS_ABOVE[port_name]) if door and port_name in PORTS_ABOVE else None

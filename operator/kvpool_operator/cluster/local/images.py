@@ -15,7 +15,7 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     """Set last, so it wins over the container's own environment."""
     is_router: bool = False
-    """Told where its pool's Pods are listed; its first replica is the pool's door on 127.0.0.1."""
+    """Told where its pool's Pods are listed; and where its pool's door on 127.0.0.1 is."""
     events_over_ipc: bool = False
     """A vLLM whose publisher binds no address of its own: its KV events go through sockets in the file system."""
 

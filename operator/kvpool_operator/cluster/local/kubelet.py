@@ -16,9 +16,6 @@ from kvpool_operator.cluster.local.volumes import discard
 from kvpool_operator.cluster.seam import Conflict, Manifest, NotFound
 from kvpool_operator.manifests import is_terminating, name_of, uid_of
 
-ADDRESS = "kvpool.dev/local-address"
-"""Annotation on a Pod: the address that it must have, instead of one of its own."""
-
 
 class Kubelet:
     """One task a Pod; `reconcile` brings the tasks in line with the store and never waits."""
@@ -63,8 +60,7 @@ class RunningPod:
         self._changed = asyncio.Event()
         self._deleted = asyncio.Event()
         self._hurried = asyncio.Event()
-        fixed = text(mapping(pod["metadata"], "annotations"), ADDRESS)
-        self._address = fixed or node.addresses.take()
+        self._address = node.addresses.take()
         self._containers = [self._container(container) for container in sequence(pod.get("spec"), "containers")]
 
     def saw(self, pod: Manifest) -> None:
