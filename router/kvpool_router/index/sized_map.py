@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
+from operator import itemgetter
 
 from kvpool_router.events.wire import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent, TokenIds
 from kvpool_router.index.answers import Applied, Held, Size
@@ -362,6 +363,7 @@ class SizedMap:
 
 
 _NOTHING = Held(0, 0, 0, 0)
+_BLOCKS = itemgetter(1)
 
 
 def is_whole(event: BlockStored) -> bool:
@@ -382,39 +384,30 @@ def named_size(events: Iterable[KvEvent]) -> int | None:
 def _overlay(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
     """Sets of workers that agree in all three layers, with what they hold; without those that have nothing.
 
-    Most workers were sent once what they hold now, and nothing of it lately: that needs no comparing of sets.
+    Whose events reach as far as anything else of its own needs no further look: the greatest counts in each layer. So
+    the farthest are taken first, and only who was sent more than it has told of is looked at layer by layer.
     """
     cells: list[tuple[int, Held]] = []
-    for members, blocks in reaches:
-        holders = members & everyone
-        if holders << _KNOWN | holders != members:
-            return _overlay_by_layers(everyone, reaches, block_tokens)
-        tokens = blocks * block_tokens
-        if tokens:
-            cells.append((holders, Held(tokens, tokens, tokens, tokens)))
-    return cells
-
-
-def _overlay_by_layers(everyone: int, reaches: list[Reach], block_tokens: int) -> list[tuple[int, Held]]:
-    layers: list[tuple[int, int, int, int]] = []
-    expecting = 0
-    for members, blocks in reaches:
-        if not blocks:
-            continue
-        soon = members >> _EXPECTED & everyone
-        expecting |= soon
-        layers.append((members >> _HELD & everyone, soon, members >> _KNOWN & everyone, blocks))
-    cells: list[tuple[int, Held]] = []
-    rest = 0
-    for held, soon, once, blocks in layers:
-        alike = held & once & ~expecting
-        if alike:
+    known = promised = 0
+    for members, blocks in sorted(reaches, key=_BLOCKS, reverse=True):
+        news = everyone & ~known
+        holders = members & news
+        if holders and blocks:
             tokens = blocks * block_tokens
-            cells.append((alike, Held(tokens, tokens, tokens, tokens)))
-        rest |= (held | soon | once) ^ alike
-    for members, _ in cells:
-        rest &= ~members
-    return cells + _overlay_one_by_one(rest, layers, block_tokens) if rest else cells
+            cells.append((holders, Held(tokens, tokens, tokens, tokens)))
+        others = (members >> _EXPECTED | members >> _KNOWN) & news & ~holders
+        promised |= others
+        known |= holders | others
+    return cells + _overlay_one_by_one(promised, _layers(everyone, reaches), block_tokens) if promised else cells
+
+
+def _layers(everyone: int, reaches: list[Reach]) -> list[tuple[int, int, int, int]]:
+    """Who holds, expects and once had so many blocks, as sets of first seats."""
+    return [
+        (members >> _HELD & everyone, members >> _EXPECTED & everyone, members >> _KNOWN & everyone, blocks)
+        for members, blocks in reaches
+        if blocks
+    ]
 
 
 def _overlay_one_by_one(
