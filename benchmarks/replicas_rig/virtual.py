@@ -157,7 +157,7 @@ class World:
             if request.finished is not None:
                 del self._asked[id(request)]
                 load.done(asked.ticket, now, output_tokens=request.output_tokens)
-                self._tell(at, Done(asked.number), now)
+                self._tell(at, Done(asked.number, computed=True), now)
         self._publish(worker, now)
         self._step(worker, now)
 

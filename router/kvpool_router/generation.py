@@ -119,11 +119,17 @@ class Generation:
             finally:
                 usage, now = job.record.usage, self._deps.clock()
                 self._deps.load.done(ticket, now, output_tokens=None if usage is None else usage.output_tokens)
-                self._deps.outbox.done(job.number)
+                self._end(job, worker, computed=answer is not None and answer.status < 400)
                 if job.case is not None:
                     self._deps.audit.answered(job.case, usage, now)
                 if answer is not None:
                     answer.response.close()
+
+    def _end(self, job: _Job, worker: Worker, *, computed: bool) -> None:
+        """What the worker refused, failed at or was left with is expected there no longer."""
+        self._deps.outbox.done(job.number, computed=computed)
+        for ids in () if computed else job.tokens:
+            self._deps.cache.unsent(worker.id, ids, job.request.namespace)
 
     async def _tokenize(self, job: _Job) -> None:
         try:

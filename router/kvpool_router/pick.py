@@ -33,6 +33,9 @@ class PrefixMap(Protocol):
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
         """The prompt goes to the worker, which will soon hold it: the next `match` must see that."""
 
+    def unsent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace) -> None:
+        """Takes one `sent` back: the worker will not compute the prompt."""
+
     def settle(self) -> None:
         """Does now what `sent` put off; to be called once the client has its first byte."""
 

@@ -52,6 +52,9 @@ class SentPrefixes:
     def sent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace, now: float) -> None:
         self.prompts.append((worker, tokens, namespace))
 
+    def unsent(self, worker: WorkerId, tokens: TokenIds, namespace: Namespace) -> None:
+        self.prompts.remove((worker, tokens, namespace))
+
     def settle(self) -> None:
         pass
 

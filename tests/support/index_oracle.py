@@ -27,7 +27,8 @@ class OracleWorker:
     """Copies of each block."""
     lost: dict[Tier, dict[Place, int]] = field(default_factory=lambda: {tier: {} for tier in Tier})
     """The same, of blocks of whom only the hash was ever told."""
-    predictions: dict[Place, float] = field(default_factory=dict)
+    predictions: dict[Place, tuple[float, int]] = field(default_factory=dict)
+    """When each expires, and how many requests it is for."""
     sent: dict[Place, int] = field(default_factory=dict)
     stamps: dict[Place, int] = field(default_factory=dict)
     suspended: bool = False
@@ -107,13 +108,20 @@ class IndexOracle:
         if not path:
             return
         if self.leading(here.copies, namespace, path) < len(path):
-            here.predictions[namespace, path] = now + self.ttl_s
+            expires, requests = here.predictions.get((namespace, path), (now, 0))
+            here.predictions[namespace, path] = now + self.ttl_s, (requests if expires > now else 0) + 1
         if here.limit:
             self.stamp += 1
             here.sent.pop((namespace, path), None)
             here.sent[namespace, path] = self.stamp
             here.stamps.update({(namespace, path[:end]): self.stamp for end in range(1, len(path) + 1)})
             self.fade(here)
+
+    def unsent(self, worker: WorkerId, namespace: Namespace, path: Path) -> None:
+        predictions = self.worker(worker).predictions
+        expires, requests = predictions.pop((namespace, path), (0.0, 0))
+        if requests > 1:
+            predictions[namespace, path] = expires, requests - 1
 
     def bounded(self, worker: WorkerId, blocks: int) -> None:
         self.worker(worker).limit = blocks
@@ -135,7 +143,7 @@ class IndexOracle:
         for name, here in self.workers.items():
             sent = {
                 (spot, prompt[:end]): 1
-                for (spot, prompt), expires in here.predictions.items()
+                for (spot, prompt), (expires, _) in here.predictions.items()
                 for end in range(1, len(prompt) + 1)
                 if expires > now
             }

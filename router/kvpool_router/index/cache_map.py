@@ -55,6 +55,13 @@ class CacheMap:
         """
         self._of(worker).sent(worker, tokens, namespace, now)
 
+    def unsent(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> None:
+        """Takes one `sent` back: the worker will not compute the prompt after all.
+
+        Its prediction ends, unless another request was sent the same prompt since it began. The history stays.
+        """
+        self._of(worker).unsent(worker, tokens, namespace)
+
     def settle(self) -> None:
         """Books what was sent, at a moment when nobody waits, so that the next question need not."""
         for each in self._maps.values():

@@ -20,6 +20,8 @@ class _Pending(NamedTuple):
     expires: float
     blocks: int
     namespace: Namespace
+    requests: int
+    """That were sent the prompt since the prediction began, less those withdrawn."""
 
 
 class Predictions:
@@ -47,14 +49,35 @@ class Predictions:
         """The prompt (at least one whole block) was sent to the worker."""
         self.expire(now)
         sent = Sent(seat, lay(self._runs, tokens, namespace))
-        if sent not in self._pending:
+        before = self._pending.get(sent)
+        if before is None:
             for run in upward(sent.last):
                 run.mark(seat, run.marks.get(seat, 0) + 1)
         blocks = len(tokens) // self._block
-        self._pending[sent] = _Pending(now + self._ttl_s, blocks, namespace)
+        requests = 1 if before is None else before.requests + 1
+        self._pending[sent] = _Pending(now + self._ttl_s, blocks, namespace, requests)
         self._pending.move_to_end(sent)
         self._by_length[seat][blocks].add(sent.last)
         self.first_expires = min(self.first_expires, now + self._ttl_s)
+
+    def withdraw(self, seat: int, tokens: bytes, namespace: Namespace) -> None:
+        """One of the requests that were sent this prompt will not be computed; the last of them ends the prediction.
+
+        Which prediction the request began is not kept: where that one is over, a later one of the prompt loses a
+        request and may end too early, which credits too little and never too much.
+        """
+        blocks = len(tokens) // self._block
+        whole = tokens[: blocks * self._block]
+        lengths = self._by_length.get(seat)
+        for last in () if lengths is None else lengths.get(blocks, ()):
+            sent = Sent(seat, last)
+            if whole.endswith(last.tokens) and self.prompt(sent) == (whole, namespace):
+                pending = self._pending[sent]
+                if pending.requests > 1:
+                    self._pending[sent] = pending._replace(requests=pending.requests - 1)
+                else:
+                    self.end(sent)
+                return
 
     def ending_in(self, seat: int, start: int, tokens: bytes) -> list[Sent]:
         """The worker's prompts whose last whole block is among these, the first of which is its prompt's block `start`.

@@ -90,6 +90,12 @@ class SizedMap:
         if len(tokens) >= self._block_bytes:
             self._unbooked.append((worker, tokens, namespace, now))
 
+    def unsent(self, worker: WorkerId, tokens: bytes, namespace: Namespace) -> None:
+        self.settle()
+        seat = self._seats.first(worker)
+        if seat is not None:
+            self._predictions.withdraw(seat + _EXPECTED, tokens, namespace)
+
     def settle(self) -> None:
         for worker, tokens, namespace, now in self._unbooked:
             seat = self._seat(worker)

@@ -42,6 +42,8 @@ class Done(msgspec.Struct, tag="done", frozen=True, gc=False):
     """The answer ended, in whichever way."""
 
     number: int
+    computed: bool
+    """The worker took the prompt; otherwise it refused it, failed, or was left before its first byte."""
 
 
 class Anew(msgspec.Struct, tag="anew", frozen=True, gc=False):

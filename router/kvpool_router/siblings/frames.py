@@ -11,7 +11,7 @@ import hashlib
 import struct
 from collections.abc import Iterator
 
-VERSION = 1
+VERSION = 2
 """Of frames and everything in them: routers of different versions do not understand each other, and say so."""
 LONGEST_PAYLOAD = 64 << 20
 """Bytes; what claims to be longer is no frame."""

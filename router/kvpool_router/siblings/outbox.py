@@ -73,11 +73,11 @@ class Outbox:
         for listener in self._listeners:
             listener.tell(deed)
 
-    def done(self, number: int) -> None:
+    def done(self, number: int, *, computed: bool) -> None:
         """Idempotent."""
         if self._open.pop(number, None) is not None:
             for listener in self._listeners:
-                listener.tell(Done(number))
+                listener.tell(Done(number, computed))
 
     @property
     def open(self) -> int:

@@ -274,6 +274,46 @@ def test_a_prompt_sent_again_is_predicted_anew_and_holds_up_no_other(index):
     assert index.match(prompt(1), PLAIN, 19.0)[A].predicted_tokens == 0
 
 
+@pytest.mark.parametrize("settles", [False, True])
+def test_what_was_sent_and_taken_back_is_predicted_no_longer(index, settles):
+    index.sent(A, prompt(1, 2), PLAIN, 0.0)
+    if settles:
+        index.settle()
+    index.unsent(A, prompt(1, 2), PLAIN)
+    assert index.match(prompt(1, 2), PLAIN, 0.0) == {A: Held(0, 0, 2 * BLOCK, 0)}
+    assert index.size().predictions == 0
+
+
+def test_what_one_request_takes_back_is_predicted_while_another_was_sent_it(index):
+    index.sent(A, prompt(1, 2), PLAIN, 0.0)
+    index.sent(A, prompt(1, 2), PLAIN, 1.0)
+    index.unsent(A, prompt(1, 2), PLAIN)
+    assert index.match(prompt(1, 2), PLAIN, 1.0)[A].predicted_tokens == 2 * BLOCK
+    index.unsent(A, prompt(1, 2), PLAIN)
+    assert index.match(prompt(1, 2), PLAIN, 1.0)[A].predicted_tokens == 0
+
+
+def test_taking_back_one_prompt_leaves_those_that_share_its_blocks_and_other_namespaces(index):
+    salted = Namespace(None, "salt")
+    for path in ((1, 2), (1, 2, 3), (1, 4), (5, 2)):
+        index.sent(A, prompt(*path), PLAIN, 0.0)
+    index.sent(A, prompt(1, 2), salted, 0.0)
+    index.sent(B, prompt(1, 2), PLAIN, 0.0)
+    index.unsent(A, prompt(1, 2, 3), PLAIN)
+    assert index.match(prompt(1, 2, 3), PLAIN, 0.0)[A].predicted_tokens == 2 * BLOCK
+    index.unsent(A, prompt(1, 2), PLAIN)
+    found = index.match(prompt(1, 2), PLAIN, 0.0)
+    assert (found[A].predicted_tokens, found[B].predicted_tokens) == (BLOCK, 2 * BLOCK)
+    assert index.match(prompt(1, 2), salted, 0.0)[A].predicted_tokens == 2 * BLOCK
+    index.unsent(A, prompt(5, 2), salted)
+    assert index.match(prompt(5, 2), PLAIN, 0.0)[A].predicted_tokens == 2 * BLOCK
+
+
+def test_taking_back_what_a_worker_was_never_sent_makes_nothing(index):
+    index.unsent(A, prompt(1, 2), PLAIN)
+    assert index.size() == Size(0, 0, 0, 0, 0)
+
+
 def test_predictions_end_even_if_nobody_asks(index):
     for second in range(100):
         index.sent(A, prompt(second, 1), PLAIN, float(second))

@@ -129,6 +129,18 @@ class World:
         self.index.sent(worker, tokens_of(path), namespace, self.now)
         self.oracle.sent(worker, namespace, path, self.now)
 
+    def take_back(self, worker: WorkerId, namespace: Namespace, path: Path, start: int) -> None:
+        """Something that is predicted, or nothing that is."""
+        predicted = [*self.oracle.worker(worker).predictions, (namespace, path)]
+        namespace, path = predicted[start % len(predicted)]
+        self.index.unsent(worker, tokens_of(path), namespace)
+        self.oracle.unsent(worker, namespace, path)
+
+    def refuse(self, worker: WorkerId, namespace: Namespace, path: Path, _: int) -> None:
+        self.send(worker, namespace, path, 0)
+        self.index.unsent(worker, tokens_of(path), namespace)
+        self.oracle.unsent(worker, namespace, path)
+
     def settle(self, *_: object) -> None:
         """Whenever it comes, no answer may change by it."""
         self.index.settle()
@@ -147,7 +159,7 @@ class World:
 
 Deed = Callable[[World, WorkerId, Namespace, Path, int], None]
 BUSY: tuple[Deed, ...] = (World.store, World.store, World.store, World.evict, World.remove, World.send, World.serve)
-BUSY += (World.offload, World.write_down, World.remove_below)
+BUSY += (World.offload, World.write_down, World.remove_below, World.take_back, World.refuse)
 RARE: tuple[Deed, ...] = (
     World.clear,
     World.clear_one,

@@ -2,12 +2,16 @@
 
 import io
 import json
+from array import array
 from dataclasses import replace
 
 import pytest
 from door_world import MODEL, SentPrefixes, door, worker
 from kvpool_api.spec import Strategy
 from kvpool_api.wire import UntokenizedCause
+from kvpool_router.index.cache_map import CacheMap
+from kvpool_router.index.namespace import Namespace
+from kvpool_router.siblings.deeds import Done
 from kvpool_router.workers import WorkerId
 from tiny_engine import USAGE, Seen, TinyEngine, answers, dies, streams
 
@@ -91,6 +95,35 @@ async def test_a_prompt_returns_to_the_worker_that_was_sent_it() -> None:
         assert record.choice is not None
         parts = ["decode", "imposed", "load", "own", "queued"]
         assert [sorted(cost.parts()) for cost in record.choice.costs] == [parts] * 2
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_what_an_engine_refused_is_not_expected_there(status: int) -> None:
+    cache = CacheMap(16, 60.0, 4096)
+    body = plain(prompt=[1] * 32 + [2])
+    async with TinyEngine(answers({"error": {}}, status)) as one, door([one], cache=cache) as world:
+        with world.deps.outbox.listening() as sibling:
+            sibling.drawn()
+            for _ in range(2):
+                assert (await world.post("/v1/completions", body))[0] == status
+            assert [record.predicted_cached_tokens for record in await world.finished(2)] == [0, 0]
+            one.respond = answers(ANSWER)
+            for _ in range(2):
+                await world.post("/v1/completions", body)
+            assert [record.predicted_cached_tokens for record in await world.finished(4)] == [0, 0, 0, 32]
+            done = [deed.computed for deed in sibling.drawn() if isinstance(deed, Done)]
+    assert done == [False, False, True, True]
+
+
+async def test_what_an_engine_died_of_is_expected_only_where_it_was_answered() -> None:
+    cache = CacheMap(16, 60.0, 4096)
+    body = plain(prompt=[1] * 32 + [2])
+    dead, alive = TinyEngine(dies()), TinyEngine(answers(ANSWER))
+    async with dead, alive, door([dead, alive], cache=cache) as world:
+        for _ in range(2):
+            assert (await world.post("/v1/completions", body))[0] == 200
+        held = cache.match(array("I", [1] * 32 + [2]).tobytes(), Namespace(), world.deps.clock())
+    assert {worker.pod: each.predicted_tokens for worker, each in held.items() if each.predicted_tokens} == {"e1": 32}
 
 
 async def test_a_batch_is_placed_once_by_all_its_prompts() -> None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from door_world import MODEL, door, until, worker
+from kvpool_router.index.cache_map import CacheMap
 from sim_engine import sim_engine
 from tiny_engine import TinyEngine, answers, chat_events, dies, streams
 
@@ -134,6 +135,17 @@ async def test_a_client_that_leaves_aborts_the_engines_work() -> None:
         (record,) = await world.finished()
         assert record.outcome == "client gone"
         assert world.deps.load.in_flight(world.deps.roster.workers[0].id) == 0
+
+
+async def test_what_a_client_left_before_its_first_byte_is_not_expected_there() -> None:
+    gate, cache = asyncio.Event(), CacheMap(16, 60.0, 4096)
+    async with TinyEngine(streams(gate=gate)) as engine, door([engine], cache=cache) as world:
+        request = asyncio.create_task(world.post("/v1/completions", prompt()))
+        await until(lambda: engine.seen)
+        assert cache.size().predictions == 1
+        request.cancel()
+        await world.finished()
+        assert cache.size().predictions == 0
 
 
 async def test_an_engines_refusal_passes_with_its_own_words() -> None:

@@ -44,7 +44,7 @@ async def test_the_bookings_of_a_router_that_stops_end_once_nothing_is_open(outb
     assert await hearer.deeds() == [Anew(), sent(1)]
     outbox.finish()
     assert await hearer.deeds() == [], "one is still open"
-    outbox.done(1)
+    outbox.done(1, computed=True)
     assert await hearer.deeds() is None
 
 

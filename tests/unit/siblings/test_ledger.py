@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kvpool_router.calibration import Calibration
@@ -36,7 +37,7 @@ NUMBERS = st.integers(1, 6)
 DEEDS = st.one_of(
     st.builds(sent, NUMBERS, st.sampled_from(WORKERS), streams=st.booleans(), prompt_tokens=st.integers(16, 99)),
     st.builds(FirstToken, NUMBERS),
-    st.builds(Done, NUMBERS),
+    st.builds(Done, NUMBERS, st.booleans()),
     st.builds(Anew),
 )
 
@@ -49,7 +50,7 @@ def test_deeds_in_any_order_leave_nothing_booked_once_all_are_done_or_the_siblin
     if is_gone:
         books.ledger.close(books.now)
     else:
-        books.take(*map(Done, range(1, 7)))
+        books.take(*(Done(number, computed=True) for number in range(1, 7)))
     assert len(books.ledger) == 0
     assert books.is_at_rest()
 
@@ -64,6 +65,40 @@ def test_a_siblings_request_is_load_a_prediction_and_history_but_not_in_flight_h
     assert (books.load.in_flight(WORKERS[0]), books.load.queued_tokens(WORKERS[0])) == (0, 0)
     books.take(FirstToken(1))
     assert (books.standing().queued_requests, books.standing().running) == (0, 1)
+
+
+def predicted(books):
+    return books.cache.match(PROMPT, NAMESPACE, books.now)[WORKERS[0]].predicted_tokens
+
+
+@pytest.mark.parametrize(("computed", "tokens"), [(True, 32), (False, 0)])
+def test_a_siblings_prompt_is_predicted_on_only_where_it_was_computed(computed, tokens):
+    books = Books()
+    books.take(sent(1), Done(1, computed))
+    assert predicted(books) == tokens
+
+
+def test_a_prompt_that_one_request_was_refused_is_predicted_for_another():
+    books = Books()
+    books.take(sent(1), sent(2), Done(1, computed=False))
+    assert predicted(books) == 32
+    books.take(Done(2, computed=False))
+    assert predicted(books) == 0
+
+
+def test_what_is_told_anew_is_predicted_once():
+    books = Books()
+    books.take(sent(1), Anew(), sent(1))
+    assert predicted(books) == 32
+    books.take(Done(1, computed=False))
+    assert predicted(books) == 0
+
+
+def test_what_was_open_at_a_sibling_that_is_not_heard_any_more_is_predicted_no_longer():
+    books = Books()
+    books.take(sent(1))
+    books.ledger.close(books.now)
+    assert predicted(books) == 0
 
 
 def test_what_a_sibling_sends_to_a_process_that_is_not_known_here_leaves_no_trace():

@@ -37,7 +37,7 @@ def test_a_sibling_of_any_speed_believes_in_the_end_what_is_open(steps, most_wai
                 outbox.first_token(number)
                 truth[number] = True
             elif deed == "done":
-                outbox.done(number)
+                outbox.done(number, computed=True)
                 truth.pop(number, None)
         told_to(believed, listener.drawn())
     assert believed == truth
@@ -50,7 +50,7 @@ def test_what_a_slow_sibling_is_behind_is_bounded():
         listener.drawn()
         for number in range(1000):
             outbox.sent(sent(number))
-            outbox.done(number)
+            outbox.done(number, computed=True)
         assert listener.drawn() == [Anew()]
 
 
@@ -61,7 +61,7 @@ def test_the_prompts_that_wait_for_a_slow_sibling_are_bounded_in_bytes(monkeypat
         listener.drawn()
         for number in range(4):
             outbox.sent(sent(number))
-            outbox.done(number)
+            outbox.done(number, computed=True)
         assert listener.drawn() == [Anew()]
         outbox.sent(sent(4))
         assert listener.drawn() == [sent(4)], "what was told is not counted again"
