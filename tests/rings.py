@@ -40,17 +40,16 @@ MORE_CONTROL_PLANES = (
     "test_names_taken.py",
     "test_pool_at_rest.py",
     "test_slow_start.py",
-    "test_vllm_pod.py",
 )
-"""The last needs the other node itself, when its part has time left."""
 ON_ANOTHER_NODE = (
     "test_node.py",
+    "test_vllm_pod.py",
     "test_port_forward.py",
     "test_plugin_with_routers.py",
     "test_life_under_load.py",
     "test_own_node.py",
 )
-"""In this order: an API server that was away leaves DNS behind the times for a while."""
+"""In this order, one after the other: some take the API server away, which leaves DNS behind the times for a while."""
 JUDGE = "test_z_rights.py"
 sys.path[:0] = [str(ROOT / "tests" / "vllm"), str(ROOT / "tests" / "node")]
 
