@@ -247,7 +247,7 @@ RINGS = (
     Ring("unit", "pure functions, properties, golden files", "2 minutes", unit),
     Ring("embedded", "pools of simulated engines: real processes and sockets", "4 minutes", embedded),
     Ring("vllm", "real vLLM on CPU", "3 minutes, and 5 more to install it the first time", vllm, vllm_is_here),
-    Ring("cluster", "a real Kubernetes", "8 minutes, 12 more to build it the first time", cluster, cluster_is_here),
+    Ring("cluster", "a real Kubernetes", "9 minutes, 12 more to build it the first time", cluster, cluster_is_here),
 )
 """`cluster` runs an engine of real vLLM too, where the ring before it has brought that."""
 

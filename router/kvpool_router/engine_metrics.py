@@ -38,7 +38,6 @@ class Reading:
     kv_usage_percent: float | None = None
     prefix_hit_tokens: int | None = None
     prefix_query_tokens: int | None = None
-    block_tokens: int | None = None
     cache_tokens: int | None = None
     """Capacity of the KV cache on the GPU."""
     read_at: float = 0.0
@@ -60,7 +59,7 @@ def parse(exposition: str) -> dict[int, Reading]:
 
 def _with(reading: Reading, name: str, labels: Mapping[str, str], value: float) -> Reading:
     if name == "cache_config_info":
-        return replace(reading, block_tokens=_number(labels.get("block_size")), cache_tokens=_cache_tokens(labels))
+        return replace(reading, cache_tokens=_cache_tokens(labels))
     if name == "num_requests_running":
         return replace(reading, running=int(value))
     if name == "num_requests_waiting":

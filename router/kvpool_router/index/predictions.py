@@ -64,7 +64,7 @@ class Predictions:
         """One of the requests that were sent this prompt will not be computed; the last of them ends the prediction.
 
         Which prediction the request began is not kept: where that one is over, a later one of the prompt loses a
-        request and may end too early, which credits too little and never too much.
+        request and may end too early. One that others still need keeps the time that the latest of all has given it.
         """
         blocks = len(tokens) // self._block
         whole = tokens[: blocks * self._block]

@@ -79,11 +79,7 @@ def _append_thought(messages: list[Message], item: dict[str, Json]) -> bool:
     text = first.get("text") if isinstance(first, dict) else None
     if not isinstance(text, str):
         return False
-    last = messages[-1] if messages else None
-    if last is not None and last.get("role") == "assistant" and last.get("reasoning") is None:
-        last["reasoning"] = text
-    else:
-        messages.append({"role": "assistant", "reasoning": text})
+    _say(messages, "reasoning", text)
     return True
 
 
@@ -93,12 +89,17 @@ def _append_assistant(messages: list[Message], item: dict[str, Json]) -> bool:
     text = first.get("text") if isinstance(first, dict) else first
     if not isinstance(text, str):
         return False
-    last = messages[-1] if messages else None
-    if last is not None and last.get("role") == "assistant" and last.get("content") is None:
-        last["content"] = text
-    else:
-        messages.append({"role": "assistant", "content": text})
+    _say(messages, "content", text)
     return True
+
+
+def _say(messages: list[Message], field: str, text: str) -> None:
+    """In the assistant's last message, where that has nothing there yet."""
+    last = messages[-1] if messages else None
+    if last is not None and last.get("role") == "assistant" and last.get(field) is None:
+        last[field] = text
+    else:
+        messages.append({"role": "assistant", field: text})
 
 
 def _printed_tool(tool: Json) -> Json:

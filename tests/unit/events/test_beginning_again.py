@@ -1,29 +1,9 @@
 """A map that is not believed is read anew, or goes on without what was before."""
 
-from collections.abc import AsyncIterator, Iterator
-
-import pytest
-import zmq.asyncio
-from event_publisher import EventPublisher, stored
-from event_world import ENGINE, EventWorld, engine
+from event_publisher import stored
+from event_world import ENGINE, engine
 from eventually import eventually
 from kvpool_api.wire import EventState
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[EventWorld]:
-    context = zmq.asyncio.Context()
-    world = EventWorld(context)
-    yield world
-    await world.plane.close()
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def publisher() -> Iterator[EventPublisher]:
-    publisher = EventPublisher()
-    yield publisher
-    publisher.close()
 
 
 async def test_beginning_again_as_a_whole_forgets_what_was_put_in_and_reads_what_the_engine_has(world, publisher):

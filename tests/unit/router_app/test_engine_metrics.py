@@ -32,7 +32,6 @@ def test_a_reading_holds_what_vllm_0_32_says():
             kv_usage_percent=25.0,
             prefix_hit_tokens=800,
             prefix_query_tokens=14305,
-            block_tokens=32,
             cache_tokens=8320,
         )
     }
